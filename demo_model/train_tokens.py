@@ -1,0 +1,83 @@
+"""Trains the demo backbone's virtual tokens with `spring_integrations.training`.
+
+    python demo_model/train_tokens.py --reading FOLDER --backbone FOLDER --out FOLDER
+
+The questions are ones the backbone was not trained on: passages written for this step, the articles
+that its training held out, and freshly drawn templates. For each question BM25 retrieves passages
+from the same collection; where it misses the right one, that takes the last place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+from pathlib import Path
+
+import synthetic
+from data import Item, from_record, held_out, load_reading, load_written
+
+from spring_integrations.backbone import Backbone
+from spring_integrations.passages import Passage
+from spring_integrations.retrieval.bm25 import BM25Index
+from spring_integrations.training import Example, TrainConfig, train
+
+log = logging.getLogger("train_tokens")
+DATA = Path(__file__).parent / "data"
+PASSAGES = 3
+MAX_ANSWER_WORDS = 6
+
+
+def retrieved(items: list[Item], distractors: list[Item]) -> list[Example]:
+    """Returns examples whose passages come from BM25 over the items and the distractors."""
+    texts = list(dict.fromkeys(i.text for i in [*items, *distractors]))
+    index = BM25Index.build([Passage(t) for t in texts])
+    asked = [(q, i.text) for i in items for q in i.questions if len(q.answer.split()) <= MAX_ANSWER_WORDS]
+    found = index.search_many([q.text for q, _ in asked], PASSAGES)
+    examples = []
+    for (question, gold), passages in zip(asked, found, strict=True):
+        texts = [p.text for p in passages]
+        if gold not in texts:
+            texts[-1] = gold
+        examples.append(Example(question.text.rstrip("?"), (question.answer,), tuple(texts)))
+    return examples
+
+
+def templates(count: int, seed: int) -> list[Example]:
+    """Returns examples of freshly drawn template passages of one kind."""
+    rng = random.Random(seed)
+    examples: list[Example] = []
+    while len(examples) < count:
+        group = [from_record(r, "synthetic") for r in synthetic.group(rng, PASSAGES)]
+        for item in group:
+            question = rng.choice(item.questions)
+            examples.append(Example(question.text, (question.answer,), tuple(i.text for i in group)))
+    return examples
+
+
+def main() -> None:
+    """Reads the command line and trains."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reading", type=Path, required=True)
+    parser.add_argument("--backbone", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--lr", type=float, default=5e-3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--templates", type=int, default=600)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    trained_on, unseen = held_out(load_reading(args.reading) + load_written(DATA / "backbone"))
+    fresh = load_written(DATA / "tokens")
+    wiki = [i for i in trained_on if i.source in ("new_wiki", "written")]
+    examples = retrieved([*fresh, *unseen], wiki) + templates(args.templates, seed=77)
+    log.info("%d examples", len(examples))
+    config = TrainConfig(
+        learning_rate=args.lr, epochs=args.epochs, batch_size=args.batch, num_passages=PASSAGES, save_steps=100
+    )
+    tokens = train(Backbone.load(args.backbone), examples, config, args.out)
+    log.info("wrote %s", tokens)
+
+
+if __name__ == "__main__":
+    main()

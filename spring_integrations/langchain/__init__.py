@@ -1,0 +1,36 @@
+"""SPRING for LangChain: a language model, a retriever and a document compressor.
+
+Swap the model of an existing chain for `SpringHFLLM` and wrap its retriever in `SpringRetriever`;
+the virtual tokens then stand between the retrieved passages and the question.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from spring_integrations._optional import require
+
+if TYPE_CHECKING:
+    from spring_integrations.langchain.compressor import SpringDocumentCompressor
+    from spring_integrations.langchain.llm import SpringHFLLM
+    from spring_integrations.langchain.prompts import SPRING_PROMPT
+    from spring_integrations.langchain.retriever import SpringRetriever
+
+__all__ = ["SPRING_PROMPT", "SpringDocumentCompressor", "SpringHFLLM", "SpringRetriever"]
+
+require("langchain_core", extra="langchain")
+
+_HOMES = {
+    "SPRING_PROMPT": "prompts",
+    "SpringDocumentCompressor": "compressor",
+    "SpringHFLLM": "llm",
+    "SpringRetriever": "retriever",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

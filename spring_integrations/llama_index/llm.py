@@ -1,0 +1,340 @@
+"""`SpringHFLLM`: a frozen backbone with virtual tokens as a LlamaIndex LLM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import fields
+from typing import Any, NamedTuple, TypeVar
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+)
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_validator
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
+
+from spring_integrations.errors import SettingsError
+from spring_integrations.generation import GenerationSettings
+from spring_integrations.llama_index.chat import ChatPrompt
+from spring_integrations.model import OnMissingBoundary, SpringModel
+from spring_integrations.prompt import BoundaryRule
+
+_LOADING = ("dtype", "device_map", "revision", "quantization_config", "attn_implementation", "trust_remote_code")
+_RULES = ("k", "boundary_rule", "on_missing_boundary")
+_PER_CALL = ("k", *(f.name for f in fields(GenerationSettings)))
+_Response = TypeVar("_Response", CompletionResponse, ChatResponse)
+
+
+class SpringHFLLM(CustomLLM):
+    """A Hugging Face model with virtual tokens between retrieved context and question.
+
+    `SpringHFLLM(model_id, tokens_path)`, or `SpringHFLLM(model=spring_model)` on a loaded model that
+    other chains share. A prompt without retrieved context gets exactly the plain backbone's answer.
+    What was done (k, boundary, token counts, finish reason) is in each response's `raw` and
+    `additional_kwargs`. Calls take the generation settings and `k` as keyword arguments. For token
+    counts that are right, set `Settings.tokenizer = llm.tokenizer_fn`.
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model_id: str = Field(default="", frozen=True)
+    """Local folder, hub id, or "demo"; empty with `model=`."""
+    tokens_path: str | None = Field(default=None, frozen=True)
+    """Virtual tokens: file, folder or hub reference; None is the plain backbone ("demo" has its own)."""
+    k: int | None = None
+    """Virtual tokens to use; None means all, or those of `model=`."""
+    boundary_rule: str | BoundaryRule | None = Field(default=None, frozen=True)
+    """Your own rule where the tokens go: a template with {context} and {question}, or a regular expression."""
+    on_missing_boundary: OnMissingBoundary | None = Field(default=None, frozen=True)
+    """What to do with a prompt without a boundary; None means "ignore", or as in `model=`."""
+    is_chat_model: bool | None = Field(default=None, frozen=True)
+    """Whether LlamaIndex sends messages; None means if the tokenizer has a chat template."""
+    max_new_tokens: int | None = None
+    """Longest answer, in tokens. This and the following: None means as in `model=`, or the default."""
+    temperature: float | None = None
+    """0 is greedy."""
+    top_k: int | None = None
+    """Sample among the k likeliest tokens."""
+    top_p: float | None = None
+    """Sample among the likeliest tokens of this total probability."""
+    num_beams: int | None = None
+    """Above 1 is beam search, which cannot stream."""
+    repetition_penalty: float | None = None
+    """1 is none."""
+    stop: str | list[str] | None = None
+    """The answer ends before the first of these strings."""
+    seed: int | None = None
+    """Of the sampling."""
+    dtype: str | None = Field(default=None, frozen=True)
+    """Of the weights; None means as saved. This and the following go to transformers' `from_pretrained`."""
+    device_map: str | dict[str, Any] | None = Field(default=None, frozen=True)
+    """Where the layers go."""
+    revision: str | None = Field(default=None, frozen=True)
+    """Of the backbone on the hub."""
+    quantization_config: Any = Field(default=None, frozen=True)
+    """For example a `BitsAndBytesConfig`."""
+    attn_implementation: str | None = Field(default=None, frozen=True)
+    """For example "sdpa"."""
+    trust_remote_code: bool | None = Field(default=None, frozen=True)
+    """Whether code from the hub may run; None means no."""
+
+    _spring: SpringModel = PrivateAttr()
+    _templated: bool = PrivateAttr(default=False)
+    _scaffold: int = PrivateAttr(default=0)
+
+    def __init__(
+        self,
+        model_id: str = "",
+        tokens_path: str | os.PathLike[str] | None = None,
+        *,
+        model: SpringModel | None = None,
+        **settings: Any,
+    ) -> None:
+        """Loads a backbone and its tokens, or takes a loaded model.
+
+        Args:
+            model_id: local folder, hub id, or "demo".
+            tokens_path: the virtual tokens.
+            model: a loaded model, instead of the two.
+            settings: the other fields of this class and of LlamaIndex's `LLM`.
+
+        Raises:
+            SettingsError: for neither or both of `model_id` and `model`, or an impossible setting.
+            BackboneError: if the backbone cannot be loaded.
+            TokensError: if the tokens cannot be loaded or do not fit.
+            TokenCountError: if k is outside 0…n.
+            ValidationError: for an unknown field or a value of the wrong type.
+        """
+        path = None if tokens_path is None else os.fspath(tokens_path)
+        super().__init__(model_id=model_id, tokens_path=path, **settings)
+        self._spring = self._load() if model is None else self._adopt(model)
+        self._spring.settings.with_changes({n: v for n, v in self._arguments({}).items() if n != "k"})
+        self._templated = bool(self._spring.tokenizer.chat_template) and self.is_chat_model is not False
+        if self._templated:
+            chat = ChatPrompt(self._spring)
+            self._scaffold = chat.scaffold()
+            self.messages_to_prompt = settings.get("messages_to_prompt") or chat
+            self.completion_to_prompt = settings.get("completion_to_prompt") or chat.from_completion
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _name_of_dtype(cls, value: Any) -> Any:
+        return None if value is None else str(value).removeprefix("torch.")
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name in serialised form."""
+        return "SpringHFLLM"
+
+    @property
+    def model(self) -> SpringModel:
+        """The loaded model; give it to further chains as `model=`."""
+        return self._spring
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """The tokenizer's control tokens, for `SpringRetriever` and `SpringNodePostprocessor`."""
+        return self._spring.shared.special_tokens
+
+    @property
+    def tokenizer_fn(self) -> Callable[[str], list[int]]:
+        """Text to ids without special tokens: `Settings.tokenizer`, or `PromptHelper(tokenizer=…)`."""
+        shared = self._spring.shared
+
+        def encode(text: str) -> list[int]:
+            with shared.lock:
+                return list(shared.tokenizer(text, add_special_tokens=False).input_ids)
+
+        return encode
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex packs prompts by.
+
+        `context_window` is what the virtual tokens and the chat template leave of the backbone's
+        window; LlamaIndex takes `num_output` for the answer off it.
+        """
+        spring = self._spring
+        k = spring.k if self.k is None else self.k
+        by_template = bool(spring.tokenizer.chat_template)
+        return LLMMetadata(
+            context_window=max(spring.window - k - self._scaffold, 1),
+            num_output=self.max_new_tokens or spring.settings.max_new_tokens,
+            is_chat_model=by_template if self.is_chat_model is None else self.is_chat_model,
+            model_name=spring.name,
+        )
+
+    def to_payload(self) -> dict[str, Any]:
+        """Returns the metadata, k and generation settings, for traces."""
+        return {**super().to_payload(), **self._arguments({})}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> SpringHFLLM:
+        """Returns a copy of the settings on the same loaded model."""
+        return self.model_copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the settings; unpickling loads the backbone again.
+
+        Raises:
+            SettingsError: if the model was given as `model=`.
+        """
+        if not self.model_id:
+            msg = "an LLM made with model= cannot be pickled; make it with SpringHFLLM(model_id, tokens_path)"
+            raise SettingsError(msg)
+        return type(self).from_dict, (self.to_dict(),)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answers a prompt; `kwargs` are `k` and generation settings for this call."""
+        return _completion(self._answer(self._format(prompt, formatted), kwargs))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Answers piece by piece; the last response holds what was done."""
+        return _each(self._parts(self._format(prompt, formatted), kwargs), _completion)
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answers a conversation."""
+        return _chat(self._answer(self._format_chat(messages), kwargs))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answers a conversation piece by piece; the last response holds what was done."""
+        return _each(self._parts(self._format_chat(messages), kwargs), _chat)
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """As `complete`, in a thread."""
+        text = self._format(prompt, formatted)
+        return _completion(await asyncio.to_thread(self._answer, text, kwargs))
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """As `stream_complete`, in threads."""
+        text = self._format(prompt, formatted)
+        return _aeach(await asyncio.to_thread(self._parts, text, kwargs), _completion)
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """As `chat`, in a thread."""
+        text = self._format_chat(messages)
+        return _chat(await asyncio.to_thread(self._answer, text, kwargs))
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """As `stream_chat`, in threads."""
+        text = self._format_chat(messages)
+        return _aeach(await asyncio.to_thread(self._parts, text, kwargs), _chat)
+
+    def _load(self) -> SpringModel:
+        if not self.model_id:
+            msg = "no backbone given; use SpringHFLLM(model_id, tokens_path) or SpringHFLLM(model=spring_model)"
+            raise SettingsError(msg)
+        chosen = {n: v for n in (*_LOADING, *_RULES) if (v := getattr(self, n)) is not None}
+        return SpringModel.from_pretrained(self.model_id, self.tokens_path, **chosen)
+
+    def _adopt(self, model: SpringModel) -> SpringModel:
+        given = [n for n in ("model_id", "tokens_path", *_LOADING) if getattr(self, n) not in (None, "")]
+        if given:
+            msg = f"{', '.join(given)} belong to loading a backbone, but model= is loaded already; give one or the other"
+            raise SettingsError(msg)
+        chosen = {n: v for n in _RULES if (v := getattr(self, n)) is not None}
+        if not chosen:
+            return model
+        rules = {n: getattr(model, n) for n in (*_RULES, "settings", "on_too_long")} | chosen
+        return SpringModel(model.shared, tokens=model.tokens, on_other_backbone="ignore", **rules)
+
+    def _arguments(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Returns k and settings for a call; None in `changes` means as configured."""
+        own = {n: v for n in _PER_CALL if (v := getattr(self, n)) is not None}
+        return own | {n: v for n, v in changes.items() if v is not None or n not in _PER_CALL}
+
+    def _format(self, prompt: str, formatted: bool) -> str:
+        if formatted or self.completion_to_prompt is None:
+            return prompt
+        return self.completion_to_prompt(prompt)
+
+    def _format_chat(self, messages: Sequence[ChatMessage]) -> str:
+        assert self.messages_to_prompt is not None  # set by LLM's validator
+        return self.messages_to_prompt(messages)
+
+    def _answer(self, prompt: str, changes: dict[str, Any]) -> _Part:
+        (done,) = self._spring.generate(prompt, **self._arguments(changes))
+        return _Part(done.text, None, done.info())
+
+    def _parts(self, prompt: str, changes: dict[str, Any]) -> Generator[_Part, None, None]:
+        pieces = self._spring.stream(prompt, **self._arguments(changes))
+
+        def parts() -> Generator[_Part, None, None]:
+            text = ""
+            with closing(pieces):  # type: ignore[type-var]
+                for piece in pieces:
+                    if isinstance(piece, str):
+                        text += piece
+                        yield _Part(text, piece, {})
+                    else:
+                        yield _Part(piece.text, "", piece.info())
+
+        return parts()
+
+
+class _Part(NamedTuple):
+    """The answer so far, what is new of it, and (at the end) what was done."""
+
+    text: str
+    delta: str | None
+    info: dict[str, Any]
+
+
+def _completion(part: _Part) -> CompletionResponse:
+    return CompletionResponse(text=part.text, delta=part.delta, raw=part.info, additional_kwargs=dict(part.info))
+
+
+def _chat(part: _Part) -> ChatResponse:
+    # Not into the message's own additional_kwargs: LlamaIndex writes those into the next prompt.
+    message = ChatMessage(role=MessageRole.ASSISTANT, content=part.text)
+    return ChatResponse(message=message, delta=part.delta, raw=part.info, additional_kwargs=dict(part.info))
+
+
+def _each(
+    parts: Generator[_Part, None, None], convert: Callable[[_Part], _Response]
+) -> Generator[_Response, None, None]:
+    with closing(parts):
+        for part in parts:
+            yield convert(part)
+
+
+async def _aeach(
+    parts: Generator[_Part, None, None], convert: Callable[[_Part], _Response]
+) -> AsyncGenerator[_Response, None]:
+    """Steps through the parts in threads; a consumer that stops or is cancelled stops the model."""
+    lock = threading.Lock()  # a cancelled step still runs when the generator is to be closed
+
+    def step() -> _Part | None:
+        with lock:
+            return next(parts, None)
+
+    def close() -> None:
+        with lock:
+            parts.close()
+
+    try:
+        while (part := await asyncio.to_thread(step)) is not None:
+            yield convert(part)
+    finally:
+        await asyncio.to_thread(close)

@@ -1,0 +1,76 @@
+"""What README.md shows runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from spring_integrations import cli
+from spring_integrations.errors import TokensError
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BACKBONE = ROOT / "spring_integrations" / "demo" / "backbone"
+needs_demo = pytest.mark.skipif(not BACKBONE.exists(), reason="the embedded backbone is not built yet")
+
+
+def blocks(section: str, language: str) -> list[str]:
+    """Returns the code blocks of a section."""
+    text = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.S | re.M)
+
+
+def commands() -> list[str]:
+    lines = "".join(blocks("Command line", "sh")).splitlines()
+    return [line.split("  #")[0] for line in lines]
+
+
+@needs_demo
+@pytest.mark.filterwarnings("ignore:.*RetrievalQA")
+def test_langchain_snippets_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    first, second = blocks("LangChain", "python")
+    exec(first, names)
+    assert "laennec" in capsys.readouterr().out.lower()
+    exec(second, names)
+    assert "1,470" in capsys.readouterr().out
+
+
+@needs_demo
+def test_llama_index_snippet_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    (snippet,) = blocks("LlamaIndex", "python")
+    exec(snippet, {})
+    assert "laennec" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize(("section", "most"), [("LangChain", 15), ("LlamaIndex", 15), ("A real model", 3)])
+def test_snippets_are_short(section: str, most: int) -> None:
+    for snippet in blocks(section, "python"):
+        assert 1 <= len(snippet.splitlines()) <= most
+
+
+def test_real_model_snippet_asks_the_hub_for_the_authors_tokens() -> None:
+    (snippet,) = blocks("A real model", "python")
+    with pytest.raises(TokensError, match="mistral.7b.instruct.added_token_embeddings.pt' in 'yutaozhu94/SPRING"):
+        exec(snippet, {})  # the tests run without a hub
+
+
+@pytest.mark.parametrize("command", commands())
+def test_shown_command_is_understood(command: str) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "spring-rag"
+    group = typer.main.get_command(cli.app)
+    while arguments and hasattr(group, "commands"):
+        group = group.commands[arguments.pop(0)]
+    group.make_context(program, arguments)
+
+
+@needs_demo
+def test_links_into_the_repository_lead_somewhere() -> None:
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target]
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
