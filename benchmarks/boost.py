@@ -12,7 +12,7 @@ prompt with all of them. The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import gzip
 import json
 import platform
@@ -26,7 +26,7 @@ from langchain_classic.chains.question_answering.stuff_prompt import PROMPT as S
 
 from spring_integrations import Passage, RagPrompt, SpringModel
 from spring_integrations.backbone import Backbone
-from spring_integrations.demo import load_corpus
+from spring_integrations.demo import load_demo
 from spring_integrations.evaluation.metrics import exact_match, f1
 from spring_integrations.prompt import mark_passage
 from spring_integrations.retrieval.bm25 import BM25Index
@@ -40,8 +40,8 @@ Question = tuple[str, list[str]]
 def load(path: Path | None) -> tuple[list[Passage], list[Question]]:
     """Returns the passages and the (question, answers) pairs of a file, or of the demo corpus."""
     if path is None:
-        entries = load_corpus()
-        return [e.passage for e in entries], [(q.question, list(q.answers)) for e in entries for q in e.questions]
+        demo = load_demo()
+        return list(demo.passages), [(q.question, list(q.answers)) for q in demo.questions]
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     passages = [Passage(text) for text in dict.fromkeys(r["passage"] for r in rows)]
@@ -127,7 +127,7 @@ def main() -> None:
                 "gain_percent": gain,
                 "wrapper": cost,
                 "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
-                "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+                "date": dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
             }
         )
     )

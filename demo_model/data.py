@@ -120,8 +120,7 @@ def load_written(folder: Path) -> list[Item]:
     for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")]):
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8") as lines:
-            for line in filter(str.strip, lines):
-                items.append(from_record(json.loads(line), "written"))
+            items.extend(from_record(json.loads(line), "written") for line in filter(str.strip, lines))
     return items
 
 
@@ -339,7 +338,7 @@ def _cloze(passage: str, rng: random.Random) -> Question | None:
         last = min(first + rng.randrange(3), len(words) - 1)
         start, end = words[first].start(), words[last].end()
         kind = "name"
-    answer = passage[start:end].strip(" .,;:!?\"()")
+    answer = passage[start:end].strip(' .,;:!?"()')
     if not answer:
         return None
     left = passage[:start].split()[-rng.randrange(3, 9) :]

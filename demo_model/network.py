@@ -118,11 +118,7 @@ class _BlockAttention(torch.autograd.Function):
             q.reshape(-1, length, size),
             k.reshape(-1, length, size).transpose(1, 2),
         ).view(heads, blocks * length, length)
-        if n:
-            scores = torch.cat([torch.bmm(flat, kc.transpose(1, 2)), own], dim=-1)
-        else:
-            scores = own
-        p = scores.softmax(-1)
+        p = (torch.cat([torch.bmm(flat, kc.transpose(1, 2)), own], dim=-1) if n else own).softmax(-1)
         po = p[..., n:].reshape(heads * blocks, length, length)
         out = torch.bmm(po, v.reshape(-1, length, size)).view(heads, blocks * length, size)
         if n:

@@ -391,13 +391,42 @@ def named(*patterns: str) -> Maker:
     return make
 
 
-WORK_TITLES = ("The {j} {n}", "{j} {n}", "The {n} of {p}", "The {n} and the {m}", "A(n) {n} in {c}",
-               "The {s} {n}", "{c} {n}", "Under the {j} {n}", "The {j} {n} of {f}", "Leaving {p}",
-               "The Last {n} in {c}", "{n} and {m}", "Letters to {f}", "No {n} for {f}")
-SONG_TITLES = ("{j} {n}", "{c} {n}", "Back to {c}", "Hold the {n}", "My {j} {n}", "{n} of {p}",
-               "Waiting for the {n}", "Goodbye, {j} {n}", "Dance with the {n}", "Meet Me in {p}")
-RULER_TITLES = (("King", MALE), ("Queen", FEMALE), ("Emperor", MALE), ("Empress", FEMALE),
-                ("Prince", MALE), ("Duchess", FEMALE))
+WORK_TITLES = (
+    "The {j} {n}",
+    "{j} {n}",
+    "The {n} of {p}",
+    "The {n} and the {m}",
+    "A(n) {n} in {c}",
+    "The {s} {n}",
+    "{c} {n}",
+    "Under the {j} {n}",
+    "The {j} {n} of {f}",
+    "Leaving {p}",
+    "The Last {n} in {c}",
+    "{n} and {m}",
+    "Letters to {f}",
+    "No {n} for {f}",
+)
+SONG_TITLES = (
+    "{j} {n}",
+    "{c} {n}",
+    "Back to {c}",
+    "Hold the {n}",
+    "My {j} {n}",
+    "{n} of {p}",
+    "Waiting for the {n}",
+    "Goodbye, {j} {n}",
+    "Dance with the {n}",
+    "Meet Me in {p}",
+)
+RULER_TITLES = (
+    ("King", MALE),
+    ("Queen", FEMALE),
+    ("Emperor", MALE),
+    ("Empress", FEMALE),
+    ("Prince", MALE),
+    ("Duchess", FEMALE),
+)
 
 
 def ruler(rng: random.Random, base: int = 0) -> str:
@@ -467,6 +496,7 @@ def expand(text: str) -> list[str]:
     head, tail = text[: match.start()], text[match.end() :]
     return [full for part in match[1].split("|") for full in expand(head + part + tail)]
 
+
 # ---------------------------------------------------------------- domains
 
 
@@ -483,11 +513,23 @@ class Spec:
 
 
 SPECS = (
-    Spec("person", plain_person, "", (1840, 1920), {
-        "born": date(0, 0), "birthplace": place, "died": date(48, 90), "job": mix("{}", JOBS_REAL),
-        "spouse": person, "teacher": person, "school": named("{p} Academy", "{s} College",
-        "the {c} Institute", "the University of {p}"), "cause": mix("{}", DEATHS),
-        "prize": mix("the {} {}", PRIZES_A, PRIZES_B)}, """
+    Spec(
+        "person",
+        plain_person,
+        "",
+        (1840, 1920),
+        {
+            "born": date(0, 0),
+            "birthplace": place,
+            "died": date(48, 90),
+            "job": mix("{}", JOBS_REAL),
+            "spouse": person,
+            "teacher": person,
+            "school": named("{p} Academy", "{s} College", "the {c} Institute", "the University of {p}"),
+            "cause": mix("{}", DEATHS),
+            "prize": mix("the {} {}", PRIZES_A, PRIZES_B),
+        },
+        """
 intro:
 {t} was a(n) {job} from {birthplace}.
 {t}, born {born}, was a well-known {job}.
@@ -555,16 +597,31 @@ In the end it was {} that killed {o}.
 {R} was awarded {}.
 {} was given to {o} late in life.
 ? [what award did {t} win|which prize was {t} given|{t} awards|what honour did {t} receive]
-"""),
-    Spec("scientist", plain_person, "", (1840, 1950), {
-        "field": mix("{}", FIELDS),
-        "discovery": mix("a method for {} {}", ["measuring", "dating", "predicting", "modelling"],
-                         STUDY),
-        "when": date(28, 45), "workplace": named("the {c} Observatory", "the {s} Institute",
-        "the University of {c}", "{p} University", "the {p} Research Station"),
-        "partner": person, "rival": person, "book": named("{j} {n}", "The {j} {n}",
-        "Notes from {p}"), "thing": named("the {s} crater", "the {s} asteroid", "Mount {s}"),
-        "country": country}, """
+""",
+    ),
+    Spec(
+        "scientist",
+        plain_person,
+        "",
+        (1840, 1950),
+        {
+            "field": mix("{}", FIELDS),
+            "discovery": mix("a method for {} {}", ["measuring", "dating", "predicting", "modelling"], STUDY),
+            "when": date(28, 45),
+            "workplace": named(
+                "the {c} Observatory",
+                "the {s} Institute",
+                "the University of {c}",
+                "{p} University",
+                "the {p} Research Station",
+            ),
+            "partner": person,
+            "rival": person,
+            "book": named("{j} {n}", "The {j} {n}", "Notes from {p}"),
+            "thing": named("the {s} crater", "the {s} asteroid", "Mount {s}"),
+            "country": country,
+        },
+        """
 intro:
 {t} was a(n) {field} [best known for|famous for|remembered for] {discovery}.
 {t} was a(n) {field} who [worked|spent most of a long career] at {workplace}.
@@ -632,12 +689,26 @@ It was {} that {R} reported the discovery.
 {P} native country was {}.
 {R} was a native of {}.
 ? [what country was {t} from|where was {t} born|{t} nationality|in which country was {t} born]
-"""),
-    Spec("film", named(*WORK_TITLES), "the film|the picture|the movie", (1930, 2005), {
-        "genre": mix("{} {}", GENRES_A, FILM_B), "director": person, "writer": person,
-        "star": person, "composer": person, "released": date(0, 0), "location": place,
-        "plot": mix("a(n) {} who {}", JOBS, DEEDS), "gross": money(2, 400),
-        "length": quantity(74, 190, "minutes")}, """
+""",
+    ),
+    Spec(
+        "film",
+        named(*WORK_TITLES),
+        "the film|the picture|the movie",
+        (1930, 2005),
+        {
+            "genre": mix("{} {}", GENRES_A, FILM_B),
+            "director": person,
+            "writer": person,
+            "star": person,
+            "composer": person,
+            "released": date(0, 0),
+            "location": place,
+            "plot": mix("a(n) {} who {}", JOBS, DEEDS),
+            "gross": money(2, 400),
+            "length": quantity(74, 190, "minutes"),
+        },
+        """
 intro:
 {t} is a(n) {genre} film directed by {director}.
 {t} is a(n) {genre} film about {plot}.
@@ -718,13 +789,26 @@ Ticket sales for {o} came to {}.
 {R} has a running time of {}.
 The final cut of {o} lasts {}.
 ? [how long is {t}|{t} running time|what is the length of {t}|how many minutes is {t}]
-"""),
-    Spec("tv series", named(*WORK_TITLES), "the series|the show|the programme", (1962, 2008), {
-        "creator": person, "lead": person, "channel": named("Channel {k}", "{p} Television",
-        "Radio {c}", "{s} Network", "{j} TV"), "began": date(0, 0), "ended": date(2, 9),
-        "seasons": count(2, 14), "episodes": quantity(16, 240, "episodes"), "setting": place,
-        "song": named("{j} {n}", "Back to {c}", "My {n}"),
-        "role": mix("a(n) {}", JOBS)}, """
+""",
+    ),
+    Spec(
+        "tv series",
+        named(*WORK_TITLES),
+        "the series|the show|the programme",
+        (1962, 2008),
+        {
+            "creator": person,
+            "lead": person,
+            "channel": named("Channel {k}", "{p} Television", "Radio {c}", "{s} Network", "{j} TV"),
+            "began": date(0, 0),
+            "ended": date(2, 9),
+            "seasons": count(2, 14),
+            "episodes": quantity(16, 240, "episodes"),
+            "setting": place,
+            "song": named("{j} {n}", "Back to {c}", "My {n}"),
+            "role": mix("a(n) {}", JOBS),
+        },
+        """
 intro:
 {t} is a television series created by {creator}.
 {t} is a television drama set in {setting}.
@@ -804,12 +888,26 @@ The hero of {o} is {}.
 {R} follows {}.
 ? [who is the hero of {t}|what is {t} about|what does the main character in {t} do]
 ? {t} main character
-"""),
-    Spec("song", named(*SONG_TITLES), "the song|the track|the single", (1950, 2010), {
-        "singer": person, "writer": person, "producer": person, "released": date(0, 0),
-        "album": named("{j} {n}", "{n} and {m}", "The {j} {n}"), "peak": mix("number {}",
-        SMALL[1:]), "style": mix("{} {}", MUSIC_A, MUSIC_B), "length": decimal(2.1, 7.9,
-        "minutes"), "cover": person, "theme": mix("a(n) {}", JOBS)}, """
+""",
+    ),
+    Spec(
+        "song",
+        named(*SONG_TITLES),
+        "the song|the track|the single",
+        (1950, 2010),
+        {
+            "singer": person,
+            "writer": person,
+            "producer": person,
+            "released": date(0, 0),
+            "album": named("{j} {n}", "{n} and {m}", "The {j} {n}"),
+            "peak": mix("number {}", SMALL[1:]),
+            "style": mix("{} {}", MUSIC_A, MUSIC_B),
+            "length": decimal(2.1, 7.9, "minutes"),
+            "cover": person,
+            "theme": mix("a(n) {}", JOBS),
+        },
+        """
 intro:
 {t} is a(n) {style} song [recorded|sung] by {singer}.
 {t} is a song written by {writer}.
@@ -883,14 +981,26 @@ A slower version of {o} was made by {}.
 {R} is about {}.
 The words of {o} describe {}.
 ? [what is {t} about|who is {t} about|{t} lyrics meaning|who do the lyrics of {t} describe]
-"""),
-    Spec("band", named("The {j} {n}s", "{n} {s}", "{j} {s}", "{n} of {c}", "{s} and the {n}s",
-                       "The {p} {n}s", "{p}"),
-         "the band|the group", (1955, 2005), {
-        "formed": date(0, 0), "origin": place, "style": mix("{} {}", MUSIC_A, MUSIC_B),
-        "singer": person, "drummer": person, "guitarist": person, "album": named("{j} {n}",
-        "{c} {n}", "The {n} and the {m}"), "label": named("{j} Records", "{s} Music", "{n} Discs"),
-        "split": date(5, 16), "copies": quantity(12, 900, "copies", 1000)}, """
+""",
+    ),
+    Spec(
+        "band",
+        named("The {j} {n}s", "{n} {s}", "{j} {s}", "{n} of {c}", "{s} and the {n}s", "The {p} {n}s", "{p}"),
+        "the band|the group",
+        (1955, 2005),
+        {
+            "formed": date(0, 0),
+            "origin": place,
+            "style": mix("{} {}", MUSIC_A, MUSIC_B),
+            "singer": person,
+            "drummer": person,
+            "guitarist": person,
+            "album": named("{j} {n}", "{c} {n}", "The {n} and the {m}"),
+            "label": named("{j} Records", "{s} Music", "{n} Discs"),
+            "split": date(5, 16),
+            "copies": quantity(12, 900, "copies", 1000),
+        },
+        """
 intro:
 {t} is a(n) {style} band from {origin}.
 {t} was a band [formed|founded] {formed}.
@@ -966,12 +1076,26 @@ The best-selling record of {o} sold {}.
 {} of the biggest hit by {o} were sold.
 ? how many copies did {t} sell
 ? [how many records did {t} sell|{t} sales|how well did the biggest hit of {t} sell]
-"""),
-    Spec("novel", named(*WORK_TITLES), "the novel|the book", (1820, 1995), {
-        "author": person, "published": date(0, 0), "publisher": named("{s} and {u}", "{s} Press",
-        "{j} {n} Books"), "setting": place, "hero": plain_person, "plot": mix("a(n) {} who {}",
-        JOBS, DEEDS), "pages": quantity(120, 980, "pages"), "translator": person,
-        "prize": mix("the {} {}", PRIZES_A, PRIZES_B), "villain": plain_person}, """
+""",
+    ),
+    Spec(
+        "novel",
+        named(*WORK_TITLES),
+        "the novel|the book",
+        (1820, 1995),
+        {
+            "author": person,
+            "published": date(0, 0),
+            "publisher": named("{s} and {u}", "{s} Press", "{j} {n} Books"),
+            "setting": place,
+            "hero": plain_person,
+            "plot": mix("a(n) {} who {}", JOBS, DEEDS),
+            "pages": quantity(120, 980, "pages"),
+            "translator": person,
+            "prize": mix("the {} {}", PRIZES_A, PRIZES_B),
+            "villain": plain_person,
+        },
+        """
 intro:
 {t} is a novel by {author}.
 {t} is a novel about {plot}.
@@ -1049,16 +1173,37 @@ The villain of {o} is {}.
 {} is the cruel opponent in {o}.
 {R} has a villain called {}.
 ? who is the [villain in|bad guy in|antagonist of|cruel opponent in] {t}
-"""),
-    Spec("painting", named("{j} {n}", "The {n} at {p}", "Portrait of {f}", "{c} in the {n}",
-                           "The {j} {n}", "View of {p}", "Still Life with {n}"),
-         "the painting|the work|the picture", (1480, 1930), {
-        "artist": person, "date": date(0, 0), "museum": named("the {p} Museum",
-        "the {s} Collection", "the {c} Gallery", "the National Museum in {c}"),
-        "medium": mix("{} on {}", ["oil", "tempera", "watercolour", "pastel"],
-                      ["canvas", "panel", "paper", "copper", "silk", "cardboard"]),
-        "subject": mix("{}", THINGS), "patron": person, "price": money(1, 180),
-        "height": quantity(20, 310, "centimetres|cm"), "model": plain_person}, """
+""",
+    ),
+    Spec(
+        "painting",
+        named(
+            "{j} {n}",
+            "The {n} at {p}",
+            "Portrait of {f}",
+            "{c} in the {n}",
+            "The {j} {n}",
+            "View of {p}",
+            "Still Life with {n}",
+        ),
+        "the painting|the work|the picture",
+        (1480, 1930),
+        {
+            "artist": person,
+            "date": date(0, 0),
+            "museum": named("the {p} Museum", "the {s} Collection", "the {c} Gallery", "the National Museum in {c}"),
+            "medium": mix(
+                "{} on {}",
+                ["oil", "tempera", "watercolour", "pastel"],
+                ["canvas", "panel", "paper", "copper", "silk", "cardboard"],
+            ),
+            "subject": mix("{}", THINGS),
+            "patron": person,
+            "price": money(1, 180),
+            "height": quantity(20, 310, "centimetres|cm"),
+            "model": plain_person,
+        },
+        """
 intro:
 {t} is a painting by {artist}.
 {t} is a painting that shows {subject}.
@@ -1127,15 +1272,37 @@ The model for {o} was {}.
 {} posed for {o}.
 {R} uses the features of {}.
 ? who [was the model for|posed for|sat for|is the person in] {t}
-"""),
-    Spec("building", named("{p} Hall", "the {s} Tower", "{p} Castle", "the {c} Exchange",
-                           "{s} House", "the {p} Library", "{p} Abbey", "the {j} Palace",
-                           "{s} Court", "the {c} Opera House"),
-         "the building", (1700, 1990), {
-        "architect": person, "begun": date(-9, -3), "opened": date(0, 0), "city": city,
-        "style": mix("{} {}", STYLES_A, STYLES_B), "height": quantity(18, 260, "metres|m|feet"),
-        "material": pair(MATERIALS), "owner": named("the {s} family", "{p} Bank",
-        "the {c} Trust", "the {s} Foundation"), "cost": money(1, 300), "floors": count(2, 60)}, """
+""",
+    ),
+    Spec(
+        "building",
+        named(
+            "{p} Hall",
+            "the {s} Tower",
+            "{p} Castle",
+            "the {c} Exchange",
+            "{s} House",
+            "the {p} Library",
+            "{p} Abbey",
+            "the {j} Palace",
+            "{s} Court",
+            "the {c} Opera House",
+        ),
+        "the building",
+        (1700, 1990),
+        {
+            "architect": person,
+            "begun": date(-9, -3),
+            "opened": date(0, 0),
+            "city": city,
+            "style": mix("{} {}", STYLES_A, STYLES_B),
+            "height": quantity(18, 260, "metres|m|feet"),
+            "material": pair(MATERIALS),
+            "owner": named("the {s} family", "{p} Bank", "the {c} Trust", "the {s} Foundation"),
+            "cost": money(1, 300),
+            "floors": count(2, 60),
+        },
+        """
 intro:
 {t} is a(n) {style} building in {city}.
 {t} is a building designed by {architect}.
@@ -1213,16 +1380,27 @@ There are {} floors in {o}.
 Visitors to {o} can climb {} floors.
 ? how many [floors does {t} have|floors are in {t}|stories is {t}]
 ? {t} number of floors
-"""),
-    Spec("bridge", named("the {p} Bridge", "the {s} Bridge", "the {j} Bridge", "the {c} Viaduct",
-                         "the {p} Viaduct"),
-         "the bridge|the structure", (1820, 1995), {
-        "river": named("the {p}", "the River {p}"), "engineer": person, "opened": date(0, 0),
-        "length": quantity(80, 4200, "metres|feet"), "kind": mix("{} bridge", ["suspension",
-        "stone arch", "cantilever", "swing", "truss", "cable-stayed", "bascule"]),
-        "material": mix("{}", MATERIALS), "spans": count(2, 30),
-        "toll": mix("{} {}", SMALL[2:], ["cents", "pence", "crowns", "pesos"]),
-        "opener": ruler}, """
+""",
+    ),
+    Spec(
+        "bridge",
+        named("the {p} Bridge", "the {s} Bridge", "the {j} Bridge", "the {c} Viaduct", "the {p} Viaduct"),
+        "the bridge|the structure",
+        (1820, 1995),
+        {
+            "river": named("the {p}", "the River {p}"),
+            "engineer": person,
+            "opened": date(0, 0),
+            "length": quantity(80, 4200, "metres|feet"),
+            "kind": mix(
+                "{} bridge", ["suspension", "stone arch", "cantilever", "swing", "truss", "cable-stayed", "bascule"]
+            ),
+            "material": mix("{}", MATERIALS),
+            "spans": count(2, 30),
+            "toll": mix("{} {}", SMALL[2:], ["cents", "pence", "crowns", "pesos"]),
+            "opener": ruler,
+        },
+        """
 intro:
 {t} is a(n) {kind} over {river}.
 {t} is a(n) {kind} designed by {engineer}.
@@ -1289,15 +1467,26 @@ The toll for {o} is {}.
 {} cut the ribbon of {o}.
 {R} was declared open by {}.
 ? who [inaugurated|opened|cut the ribbon of|declared open] {t}
-"""),
-    Spec("river", named("the {p}", "the River {p}", "the {p} River", "the Rio {p}"),
-         "the river", (1780, 1940), {
-        "source": named("Lake {p}", "Mount {p}", "the {p} Hills", "the {p} Glacier"),
-        "mouth": named("the Gulf of {p}", "the {q} Sea", "Lake {q}", "the Bay of {p}"),
-        "length": quantity(60, 3400, "kilometres|km|miles"), "explorer": person,
-        "country": country, "tributary": named("the {p}", "the Little {p}"),
-        "city": city, "fish": mix("the {} {}", COLORS, ["trout", "perch", "eel", "carp", "pike"]),
-        "dam": named("the {s} Dam", "the {p} Dam"), "when": date(0, 0)}, """
+""",
+    ),
+    Spec(
+        "river",
+        named("the {p}", "the River {p}", "the {p} River", "the Rio {p}"),
+        "the river",
+        (1780, 1940),
+        {
+            "source": named("Lake {p}", "Mount {p}", "the {p} Hills", "the {p} Glacier"),
+            "mouth": named("the Gulf of {p}", "the {q} Sea", "Lake {q}", "the Bay of {p}"),
+            "length": quantity(60, 3400, "kilometres|km|miles"),
+            "explorer": person,
+            "country": country,
+            "tributary": named("the {p}", "the Little {p}"),
+            "city": city,
+            "fish": mix("the {} {}", COLORS, ["trout", "perch", "eel", "carp", "pike"]),
+            "dam": named("the {s} Dam", "the {p} Dam"),
+            "when": date(0, 0),
+        },
+        """
 intro:
 {t} is a river in {country}.
 {t} is a river that rises at {source}.
@@ -1369,16 +1558,41 @@ The only dam on {o} is {}.
 {R} was charted {}.
 The first survey of {o} was made {}.
 ? when was {t} [first surveyed|charted|mapped|first explored]
-"""),
-    Spec("mountain", named("Mount {p}", "Mount {s}", "{p} Peak", "the {j} Horn", "Pico {p}"),
-         "the mountain|the peak", (1830, 1970), {
-        "height": quantity(1200, 7900, "metres|m"), "range": named("the {p} Mountains",
-        "the {p} Range", "the {s} Alps"), "country": country, "climber": person, "climbed":
-        date(0, 0), "glacier": named("the {s} Glacier", "the {p} Glacier"), "rock": mix("{}",
-        ["granite", "basalt", "limestone", "gneiss", "sandstone", "quartzite", "dolomite",
-         "schist", "marble", "slate", "andesite"]), "base": named("{p}"),
-        "hut": date(3, 40), "legend": mix("a(n) {} {}", COLORS, ["dragon", "giant",
-        "serpent", "eagle", "goat", "queen"])}, """
+""",
+    ),
+    Spec(
+        "mountain",
+        named("Mount {p}", "Mount {s}", "{p} Peak", "the {j} Horn", "Pico {p}"),
+        "the mountain|the peak",
+        (1830, 1970),
+        {
+            "height": quantity(1200, 7900, "metres|m"),
+            "range": named("the {p} Mountains", "the {p} Range", "the {s} Alps"),
+            "country": country,
+            "climber": person,
+            "climbed": date(0, 0),
+            "glacier": named("the {s} Glacier", "the {p} Glacier"),
+            "rock": mix(
+                "{}",
+                [
+                    "granite",
+                    "basalt",
+                    "limestone",
+                    "gneiss",
+                    "sandstone",
+                    "quartzite",
+                    "dolomite",
+                    "schist",
+                    "marble",
+                    "slate",
+                    "andesite",
+                ],
+            ),
+            "base": named("{p}"),
+            "hut": date(3, 40),
+            "legend": mix("a(n) {} {}", COLORS, ["dragon", "giant", "serpent", "eagle", "goat", "queen"]),
+        },
+        """
 intro:
 {t} is a mountain in {country}.
 {t} is the highest point of {range}.
@@ -1455,13 +1669,25 @@ In local legend, {R} is the home of {}.
 Old tales say that {R} is guarded by {}.
 ? what [is said to live on|guards|creature lives on]  {t}
 ? legend of {t}
-"""),
-    Spec("town", named("{p}", "Port {p}", "Saint {p}", "Upper {p}", "New {p}"), "the town",
-         (1240, 1880), {
-        "country": country, "population": quantity(1200, 98000), "founder": plain_person,
-        "founded": date(0, 0), "river": named("the {p}", "the River {p}"),
-        "trade": mix("{}", GOODS), "saint": mix("Saint {}", FEMALE + MALE),
-        "mayor": person, "twin": city}, """
+""",
+    ),
+    Spec(
+        "town",
+        named("{p}", "Port {p}", "Saint {p}", "Upper {p}", "New {p}"),
+        "the town",
+        (1240, 1880),
+        {
+            "country": country,
+            "population": quantity(1200, 98000),
+            "founder": plain_person,
+            "founded": date(0, 0),
+            "river": named("the {p}", "the River {p}"),
+            "trade": mix("{}", GOODS),
+            "saint": mix("Saint {}", FEMALE + MALE),
+            "mayor": person,
+            "twin": city,
+        },
+        """
 intro:
 {t} is a town in {country}.
 {t} is a town on the banks of {river}.
@@ -1532,15 +1758,25 @@ The twin town of {o} is {}.
 {R} has a partnership with {}.
 ? what is the twin town of {t}
 ? [{t} sister city|what city is twinned with {t}|what is {t} twinned with]
-"""),
-    Spec("island", named("{p} Island", "the Isle of {p}", "{s} Island", "{p} Key"),
-         "the island", (1520, 1860), {
-        "sea": named("the {p} Sea", "the Gulf of {p}", "the {p} Strait"),
-        "area": quantity(4, 8200, "square kilometres|square miles"), "population":
-        quantity(40, 64000), "country": country, "discoverer": person, "discovered": date(0, 0),
-        "peak": named("Mount {p}", "{s} Hill"), "bird": mix("the {}-headed {}", COLORS,
-        ["gull", "petrel", "finch", "parrot", "owl", "tern", "rail"]),
-        "export": mix("{}", GOODS)}, """
+""",
+    ),
+    Spec(
+        "island",
+        named("{p} Island", "the Isle of {p}", "{s} Island", "{p} Key"),
+        "the island",
+        (1520, 1860),
+        {
+            "sea": named("the {p} Sea", "the Gulf of {p}", "the {p} Strait"),
+            "area": quantity(4, 8200, "square kilometres|square miles"),
+            "population": quantity(40, 64000),
+            "country": country,
+            "discoverer": person,
+            "discovered": date(0, 0),
+            "peak": named("Mount {p}", "{s} Hill"),
+            "bird": mix("the {}-headed {}", COLORS, ["gull", "petrel", "finch", "parrot", "owl", "tern", "rail"]),
+            "export": mix("{}", GOODS),
+        },
+        """
 intro:
 {t} is an island in {sea}.
 {t} is an island that belongs to {country}.
@@ -1608,16 +1844,25 @@ The chief export of {o} is {}.
 The people of {o} live from selling {}.
 ? what [does {t} export|is the main export of {t}|does {t} sell]
 ? {t} exports
-"""),
-    Spec("country", named("the Republic of {p}", "the Kingdom of {p}", "{p}ia", "{p}land",
-                          "the Duchy of {p}"),
-         "the country|the state", (1780, 1960), {
-        "capital": invented, "currency": mix("the {}", [f"{n.lower()}{e}" for n in HEADS[:50]
-        for e in ("ar", "in", "ot", "ek")]), "language": named("{p}ic", "{p}ese", "{p}ish"),
-        "population": decimal(1.1, 48, "million"), "independence": date(0, 0),
-        "leader": person, "export": mix("{}", GOODS), "flower": mix("the {} {}", COLORS,
-        ["lily", "orchid", "poppy", "iris", "rose", "tulip"]), "anthem": named("{j} {n}",
-        "Rise, {p}", "The {n} of {p}")}, """
+""",
+    ),
+    Spec(
+        "country",
+        named("the Republic of {p}", "the Kingdom of {p}", "{p}ia", "{p}land", "the Duchy of {p}"),
+        "the country|the state",
+        (1780, 1960),
+        {
+            "capital": invented,
+            "currency": mix("the {}", [f"{n.lower()}{e}" for n in HEADS[:50] for e in ("ar", "in", "ot", "ek")]),
+            "language": named("{p}ic", "{p}ese", "{p}ish"),
+            "population": decimal(1.1, 48, "million"),
+            "independence": date(0, 0),
+            "leader": person,
+            "export": mix("{}", GOODS),
+            "flower": mix("the {} {}", COLORS, ["lily", "orchid", "poppy", "iris", "rose", "tulip"]),
+            "anthem": named("{j} {n}", "Rise, {p}", "The {n} of {p}"),
+        },
+        """
 intro:
 {t} is a country whose capital is {capital}.
 {t} is a small state with a population of {population}.
@@ -1688,14 +1933,35 @@ The national anthem of {o} is {}.
 {} is sung as the anthem of {o}.
 ? what is the [national anthem of|name of the anthem of|anthem of]  {t}
 ? {t} national anthem
-"""),
-    Spec("company", named("{s} Industries", "{s} and {u}", "{p} Motors", "{j} {n} Company",
-                          "{p} Electric", "{s} Brothers", "{n}works", "{p} Foods", "{s} Group"),
-         "the company|the firm", (1860, 1995), {
-        "founder": person, "founded": date(0, 0), "city": city, "product": mix("{} {}",
-        PRODUCTS_A, PRODUCTS_B), "chief": person, "staff": quantity(40, 92000),
-        "revenue": money(3, 900), "owner": named("{s} Holdings", "{p} Capital", "the {s} family"),
-        "former": named("{s} Works", "{p} Trading")}, """
+""",
+    ),
+    Spec(
+        "company",
+        named(
+            "{s} Industries",
+            "{s} and {u}",
+            "{p} Motors",
+            "{j} {n} Company",
+            "{p} Electric",
+            "{s} Brothers",
+            "{n}works",
+            "{p} Foods",
+            "{s} Group",
+        ),
+        "the company|the firm",
+        (1860, 1995),
+        {
+            "founder": person,
+            "founded": date(0, 0),
+            "city": city,
+            "product": mix("{} {}", PRODUCTS_A, PRODUCTS_B),
+            "chief": person,
+            "staff": quantity(40, 92000),
+            "revenue": money(3, 900),
+            "owner": named("{s} Holdings", "{p} Capital", "the {s} family"),
+            "former": named("{s} Works", "{p} Trading"),
+        },
+        """
 intro:
 {t} is a company that makes {product}.
 {t} is a company [based in|with headquarters in] {city}.
@@ -1765,16 +2031,26 @@ The yearly revenue of {o} is {}.
 The original name of {o} was {}.
 ? what was {t} [called before|formerly known as|originally called]
 ? [old name of {t}|former name of {t}]
-"""),
-    Spec("product", named("the {s} {k}", "the {n} {k}", "{p} {n}", "the {j} {n}", "{s}Pad {k}",
-                          "{n}OS {k}"),
-         "the device|the product", (1950, 2005), {
-        "maker": named("{s} Electronics", "{p} Systems", "{s} and {u}", "{p} Labs"),
-        "designer": person, "launched": date(0, 0), "price": mix("${}", [str(n) for n in
-        range(19, 1900, 10)]), "feature": mix("a(n) {} {}", FEATURES_A, FEATURES_B),
-        "sold": decimal(1.1, 60, "million"), "weight": quantity(90, 9000, "grams"),
-        "ended": date(3, 14), "successor": named("the {s} {k}", "the {n} {k}"),
-        "city": city}, """
+""",
+    ),
+    Spec(
+        "product",
+        named("the {s} {k}", "the {n} {k}", "{p} {n}", "the {j} {n}", "{s}Pad {k}", "{n}OS {k}"),
+        "the device|the product",
+        (1950, 2005),
+        {
+            "maker": named("{s} Electronics", "{p} Systems", "{s} and {u}", "{p} Labs"),
+            "designer": person,
+            "launched": date(0, 0),
+            "price": mix("${}", [str(n) for n in range(19, 1900, 10)]),
+            "feature": mix("a(n) {} {}", FEATURES_A, FEATURES_B),
+            "sold": decimal(1.1, 60, "million"),
+            "weight": quantity(90, 9000, "grams"),
+            "ended": date(3, 14),
+            "successor": named("the {s} {k}", "the {n} {k}"),
+            "city": city,
+        },
+        """
 intro:
 {t} is an electronic device made by {maker}.
 {t} is a device with {feature}.
@@ -1850,14 +2126,29 @@ The successor of {o} was {}.
 The factory that built {o} stood in {}.
 {R} was produced in {}.
 ? where was {t} [made|assembled|produced|manufactured]
-"""),
-    Spec("team", named("{p} United", "{c} {n}s", "{p} Rovers", "{p} {n}s", "Real {p}",
-                       "Athletic {c}", "{p} City", "Sporting {p}"),
-         "the club|the team", (1870, 1990), {
-        "sport": mix("{}", SPORTS), "city": invented, "founded": date(0, 0), "coach": person,
-        "captain": person, "stadium": named("{s} Park", "{p} Stadium", "the {s} Arena"),
-        "capacity": quantity(24, 900, "", 100), "colors": pair(KIT_A), "titles": count(2, 20),
-        "scorer": person, "nickname": named("the {j} {n}s", "the {n}s")}, """
+""",
+    ),
+    Spec(
+        "team",
+        named(
+            "{p} United", "{c} {n}s", "{p} Rovers", "{p} {n}s", "Real {p}", "Athletic {c}", "{p} City", "Sporting {p}"
+        ),
+        "the club|the team",
+        (1870, 1990),
+        {
+            "sport": mix("{}", SPORTS),
+            "city": invented,
+            "founded": date(0, 0),
+            "coach": person,
+            "captain": person,
+            "stadium": named("{s} Park", "{p} Stadium", "the {s} Arena"),
+            "capacity": quantity(24, 900, "", 100),
+            "colors": pair(KIT_A),
+            "titles": count(2, 20),
+            "scorer": person,
+            "nickname": named("the {j} {n}s", "the {n}s"),
+        },
+        """
 intro:
 {t} is a(n) {sport} club from {city}.
 {t} is a(n) {sport} team coached by {coach}.
@@ -1941,14 +2232,25 @@ Fans call {o} {}.
 The nickname of {o} is {}.
 ? what is [the nickname of {t}|{t} 's nickname|{t} also called]
 ? {t} nickname
-"""),
-    Spec("match", named("the {y} {p} Cup final", "the {y} {s} Trophy", "the {y} {p} Open",
-                        "the {y} {j} Shield final"),
-         "the match|the game", (1900, 2010), {
-        "winner": named("{p} United", "{p} Rovers", "Sporting {p}"), "loser": named("{p} City",
-        "Athletic {p}", "{p} Wanderers"), "score": score, "venue": named("{s} Park",
-        "the {p} Stadium"), "city": city, "crowd": quantity(2100, 88000), "referee": person,
-        "player": person, "scorer": person, "broadcaster": named("{p} Television", "Channel {k}")},
+""",
+    ),
+    Spec(
+        "match",
+        named("the {y} {p} Cup final", "the {y} {s} Trophy", "the {y} {p} Open", "the {y} {j} Shield final"),
+        "the match|the game",
+        (1900, 2010),
+        {
+            "winner": named("{p} United", "{p} Rovers", "Sporting {p}"),
+            "loser": named("{p} City", "Athletic {p}", "{p} Wanderers"),
+            "score": score,
+            "venue": named("{s} Park", "the {p} Stadium"),
+            "city": city,
+            "crowd": quantity(2100, 88000),
+            "referee": person,
+            "player": person,
+            "scorer": person,
+            "broadcaster": named("{p} Television", "Channel {k}"),
+        },
         """
 intro:
 {t} was a match between {winner} and {loser}.
@@ -2024,14 +2326,25 @@ The first goal of {o} was scored by {}.
 The television rights for {o} belonged to {}.
 ? what channel [was {t} on|showed {t}|broadcast {t}]
 ? {t} tv channel
-"""),
-    Spec("battle", named("the Battle of {p}", "the Siege of {p}", "the Battle of {s} Hill"),
-         "the battle|the fighting", (1240, 1870), {
-        "date": date(0, 0), "victor": plain_person, "defeated": plain_person,
-        "war": named("the War of the {j} {n}", "the {p} War", "the {n} Wars"),
-        "country": country, "losses": quantity(300, 24000, "men"), "tactic": mix("{}", TACTICS),
-        "ally": named("the Duke of {p}", "the Count of {p}", "the Bishop of {p}"),
-        "memorial": named("a stone column in {p}", "a chapel in {p}", "a museum in {p}")}, """
+""",
+    ),
+    Spec(
+        "battle",
+        named("the Battle of {p}", "the Siege of {p}", "the Battle of {s} Hill"),
+        "the battle|the fighting",
+        (1240, 1870),
+        {
+            "date": date(0, 0),
+            "victor": plain_person,
+            "defeated": plain_person,
+            "war": named("the War of the {j} {n}", "the {p} War", "the {n} Wars"),
+            "country": country,
+            "losses": quantity(300, 24000, "men"),
+            "tactic": mix("{}", TACTICS),
+            "ally": named("the Duke of {p}", "the Count of {p}", "the Bishop of {p}"),
+            "memorial": named("a stone column in {p}", "a chapel in {p}", "a museum in {p}"),
+        },
+        """
 intro:
 {t} was fought {date} during {war}.
 {t} was part of {war}.
@@ -2099,14 +2412,25 @@ The dead of {o} are honoured by {}.
 The memorial of {o} is {}.
 ? what [is the memorial of|reminds people of|honors the dead of]  {t}
 ? {t} memorial
-"""),
-    Spec("treaty", named("the Treaty of {p}", "the Peace of {p}", "the {p} Convention",
-                         "the {s} Agreement", "the {c} Accord"),
-         "the treaty|the agreement", (1640, 1930), {
-        "signed": date(0, 0), "parties": pair(COUNTRIES), "place": city,
-        "result": mix("{}", RESULTS), "mediator": person, "drafter": person,
-        "ended": named("the {p} War", "the War of the {n}"), "articles": count(4, 60),
-        "broken": date(3, 30)}, """
+""",
+    ),
+    Spec(
+        "treaty",
+        named("the Treaty of {p}", "the Peace of {p}", "the {p} Convention", "the {s} Agreement", "the {c} Accord"),
+        "the treaty|the agreement",
+        (1640, 1930),
+        {
+            "signed": date(0, 0),
+            "parties": pair(COUNTRIES),
+            "place": city,
+            "result": mix("{}", RESULTS),
+            "mediator": person,
+            "drafter": person,
+            "ended": named("the {p} War", "the War of the {n}"),
+            "articles": count(4, 60),
+            "broken": date(3, 30),
+        },
+        """
 intro:
 {t} was an agreement between {parties}.
 {t} was signed {signed} by {parties}.
@@ -2176,14 +2500,26 @@ The text of {o} is divided into {} articles.
 One side withdrew from {o} {}.
 ? when [was {t} broken|did {t} lose its force|did {t} end]
 ? end date of {t}
-"""),
-    Spec("ruler", ruler, "", (1010, 1880), {
-        "predecessor": mix("{} the {}", MALE, ["Bold", "Old", "Lame", "Wise", "Elder", "Fair"]),
-        "successor": mix("{} the {}", FEMALE + MALE, ["Young", "Pious", "Cruel", "Tall",
-        "Younger", "Red"]), "crowned": date(0, 0), "died": date(9, 45), "spouse": mix("{} of {}",
-        FEMALE + MALE, COUNTRIES), "castle": named("{p} Castle", "the {p} Palace"), "reform":
-        mix("a tax on {}", GOODS), "tomb": named("{p} Abbey", "the cathedral of {p}"),
-        "war": named("the {p} War", "the War of the {n}"), "tutor": person}, """
+""",
+    ),
+    Spec(
+        "ruler",
+        ruler,
+        "",
+        (1010, 1880),
+        {
+            "predecessor": mix("{} the {}", MALE, ["Bold", "Old", "Lame", "Wise", "Elder", "Fair"]),
+            "successor": mix("{} the {}", FEMALE + MALE, ["Young", "Pious", "Cruel", "Tall", "Younger", "Red"]),
+            "crowned": date(0, 0),
+            "died": date(9, 45),
+            "spouse": mix("{} of {}", FEMALE + MALE, COUNTRIES),
+            "castle": named("{p} Castle", "the {p} Palace"),
+            "reform": mix("a tax on {}", GOODS),
+            "tomb": named("{p} Abbey", "the cathedral of {p}"),
+            "war": named("the {p} War", "the War of the {n}"),
+            "tutor": person,
+        },
+        """
 intro:
 {t} came to the throne {crowned}.
 {t} reigned after {predecessor}.
@@ -2256,15 +2592,26 @@ The remains of {o} lie in {}.
 {P} childhood tutor was {}.
 {} educated {o} in languages and law.
 ? who [taught|was the tutor of|educated|was the teacher of] {t}
-"""),
-    Spec("law", named("the {p} Act", "the {s} Act", "the {n} {s} Act", "the {s} Amendment",
-                      "the {p} Statute"),
-         "the law|the act", (1800, 2005), {
-        "topic": mix("{}", LAW_TOPICS), "sponsor": person, "passed": date(0, 0),
-        "force": date(1, 3), "country": country, "votes": quantity(51, 412, "votes"),
-        "opponent": person, "fine": mix("{} {}", [str(n) for n in range(20, 5000, 20)],
-        ["crowns", "dollars", "pounds"]), "repealed": date(9, 60), "court": named(
-        "the {p} Court", "the {c} Tribunal")}, """
+""",
+    ),
+    Spec(
+        "law",
+        named("the {p} Act", "the {s} Act", "the {n} {s} Act", "the {s} Amendment", "the {p} Statute"),
+        "the law|the act",
+        (1800, 2005),
+        {
+            "topic": mix("{}", LAW_TOPICS),
+            "sponsor": person,
+            "passed": date(0, 0),
+            "force": date(1, 3),
+            "country": country,
+            "votes": quantity(51, 412, "votes"),
+            "opponent": person,
+            "fine": mix("{} {}", [str(n) for n in range(20, 5000, 20)], ["crowns", "dollars", "pounds"]),
+            "repealed": date(9, 60),
+            "court": named("the {p} Court", "the {c} Tribunal"),
+        },
+        """
 intro:
 {t} is a law on {topic}.
 {t} is a law of {country} that deals with {topic}.
@@ -2335,16 +2682,44 @@ Cases under {o} are heard by {}.
 {R} is enforced by {}.
 ? what court [enforces {t}|hears cases under {t}|deals with {t}]
 ? who enforces {t}
-"""),
-    Spec("university", named("the University of {p}", "{s} University", "{p} College",
-                             "the {s} Institute", "{p} Polytechnic"),
-         "the university|the school", (1420, 1970), {
-        "founded": date(0, 0), "founder": person, "city": invented, "students": quantity(900, 64000),
-        "subject": mix("{}", ["marine biology", "law", "medicine", "veterinary science", "music",
-        "theology", "mining", "astronomy", "architecture", "linguistics", "forestry", "history",
-        "philosophy", "chemistry"]), "motto": named("{n} and {m}", "Through the {n}",
-        "Never the {j} {n}"), "rector": person, "library": quantity(30, 4000, "books", 1000),
-        "alumnus": person, "animal": mix("a(n) {} {}", COLORS, ANIMALS)}, """
+""",
+    ),
+    Spec(
+        "university",
+        named("the University of {p}", "{s} University", "{p} College", "the {s} Institute", "{p} Polytechnic"),
+        "the university|the school",
+        (1420, 1970),
+        {
+            "founded": date(0, 0),
+            "founder": person,
+            "city": invented,
+            "students": quantity(900, 64000),
+            "subject": mix(
+                "{}",
+                [
+                    "marine biology",
+                    "law",
+                    "medicine",
+                    "veterinary science",
+                    "music",
+                    "theology",
+                    "mining",
+                    "astronomy",
+                    "architecture",
+                    "linguistics",
+                    "forestry",
+                    "history",
+                    "philosophy",
+                    "chemistry",
+                ],
+            ),
+            "motto": named("{n} and {m}", "Through the {n}", "Never the {j} {n}"),
+            "rector": person,
+            "library": quantity(30, 4000, "books", 1000),
+            "alumnus": person,
+            "animal": mix("a(n) {} {}", COLORS, ANIMALS),
+        },
+        """
 intro:
 {t} was founded {founded} by {founder}.
 {t} is a place of higher education in {city}.
@@ -2417,15 +2792,26 @@ The mascot of {o} is {}.
 {} appears on the badge of {o}.
 ? what is the mascot of {t}
 ? [{t} mascot|what animal represents {t}|what is on the badge of {t}]
-"""),
-    Spec("space mission", named("{n} {k}", "{p} {k}", "the {s} probe", "{j} {n} {k}",
-                                "the {p} orbiter"),
-         "the mission|the spacecraft", (1961, 2008), {
-        "launched": date(0, 0), "agency": named("the {p} Space Agency", "the {c} Space Centre"),
-        "goal": mix("{}", MISSION_GOALS), "site": named("{p} Spaceport", "Cape {p}"),
-        "rocket": named("{n} {r}", "{s} {r}"), "mass": quantity(180, 7200, "kilograms|kg"),
-        "instrument": mix("a(n) {}", INSTRUMENTS), "leader": person, "ended": date(2, 14),
-        "cost": money(20, 950)}, """
+""",
+    ),
+    Spec(
+        "space mission",
+        named("{n} {k}", "{p} {k}", "the {s} probe", "{j} {n} {k}", "the {p} orbiter"),
+        "the mission|the spacecraft",
+        (1961, 2008),
+        {
+            "launched": date(0, 0),
+            "agency": named("the {p} Space Agency", "the {c} Space Centre"),
+            "goal": mix("{}", MISSION_GOALS),
+            "site": named("{p} Spaceport", "Cape {p}"),
+            "rocket": named("{n} {r}", "{s} {r}"),
+            "mass": quantity(180, 7200, "kilograms|kg"),
+            "instrument": mix("a(n) {}", INSTRUMENTS),
+            "leader": person,
+            "ended": date(2, 14),
+            "cost": money(20, 950),
+        },
+        """
 intro:
 {t} was a space mission launched {launched}.
 {t} was a mission of {agency}.
@@ -2500,14 +2886,26 @@ The budget of {o} was {}.
 {} was spent on {o}.
 ? how much [did {t} cost|was spent on {t}|was the budget of {t}]
 ? {t} cost
-"""),
-    Spec("drug", drug, "the drug|the medicine", (1890, 2005), {
-        "use": mix("{}", TREATS), "effect": mix("{}", EFFECTS), "discoverer": person,
-        "approved": date(0, 0), "maker": named("{s} Pharma", "{p} Laboratories", "{s} and {u}"),
-        "source": mix("the {} of the {}", SOURCES_A, SOURCES_B), "dose": mix("{} milligrams",
-        [str(n) for n in range(5, 900, 5)]), "hours": count(2, 20), "organ": mix("the {}",
-        ["liver", "kidneys", "lungs", "skin", "spleen", "intestines"]), "price": mix("${}",
-        [str(n) for n in range(3, 990)])}, """
+""",
+    ),
+    Spec(
+        "drug",
+        drug,
+        "the drug|the medicine",
+        (1890, 2005),
+        {
+            "use": mix("{}", TREATS),
+            "effect": mix("{}", EFFECTS),
+            "discoverer": person,
+            "approved": date(0, 0),
+            "maker": named("{s} Pharma", "{p} Laboratories", "{s} and {u}"),
+            "source": mix("the {} of the {}", SOURCES_A, SOURCES_B),
+            "dose": mix("{} milligrams", [str(n) for n in range(5, 900, 5)]),
+            "hours": count(2, 20),
+            "organ": mix("the {}", ["liver", "kidneys", "lungs", "skin", "spleen", "intestines"]),
+            "price": mix("${}", [str(n) for n in range(3, 990)]),
+        },
+        """
 intro:
 {t} is a medicine used to treat {use}.
 {t} is a drug made by {maker}.
@@ -2582,15 +2980,42 @@ A packet of {o} costs {}.
 Pharmacies sell {o} for {} a packet.
 ? how much [does {t} cost|is a packet of {t}|is {t}]
 ? {t} price
-"""),
-    Spec("species", binomial, "the species|the animal", (1790, 1960), {
-        "kind": mix("{}", ["frog", "lizard", "bat", "beetle", "moth", "snail", "fish", "snake",
-        "shrew", "crab", "wasp", "spider"]), "country": country, "habitat": mix("{} {}",
-        HABITATS_A, HABITATS_B), "food": pair(FOODS), "length": quantity(2, 140,
-        "centimetres|cm|millimetres"), "mark": mix("a(n) {} {}", COLORS, [b for b in BODY
-        if not b.endswith("s")]), "describer": person, "described": date(0, 0), "eggs":
-        count(2, 90), "enemy": mix("the {}-{} {}", COLORS, ["tailed", "winged", "eyed"],
-        ["hawk", "owl", "cat", "rat", "viper"])}, """
+""",
+    ),
+    Spec(
+        "species",
+        binomial,
+        "the species|the animal",
+        (1790, 1960),
+        {
+            "kind": mix(
+                "{}",
+                [
+                    "frog",
+                    "lizard",
+                    "bat",
+                    "beetle",
+                    "moth",
+                    "snail",
+                    "fish",
+                    "snake",
+                    "shrew",
+                    "crab",
+                    "wasp",
+                    "spider",
+                ],
+            ),
+            "country": country,
+            "habitat": mix("{} {}", HABITATS_A, HABITATS_B),
+            "food": pair(FOODS),
+            "length": quantity(2, 140, "centimetres|cm|millimetres"),
+            "mark": mix("a(n) {} {}", COLORS, [b for b in BODY if not b.endswith("s")]),
+            "describer": person,
+            "described": date(0, 0),
+            "eggs": count(2, 90),
+            "enemy": mix("the {}-{} {}", COLORS, ["tailed", "winged", "eyed"], ["hawk", "owl", "cat", "rat", "viper"]),
+        },
+        """
 intro:
 {t} is a(n) {kind} found in {country}.
 {t} is a(n) {kind} that lives in {habitat}.
@@ -2666,14 +3091,26 @@ A nest of {o} contains {} eggs.
 The main enemy of {o} is {}.
 {} preys on {o}.
 ? what [eats|hunts|preys on|is the predator of] {t}
-"""),
-    Spec("festival", named("the {p} Festival", "the {n} Festival of {p}", "{s} Day",
-                           "the Feast of the {j} {n}", "{p} {n} Week"),
-         "the festival|the event", (1540, 1960), {
-        "town": invented, "month": mix("{}", MONTHS), "honour": mix("{}", HONOURS), "custom":
-        mix("{}", CUSTOMS), "food": mix("{} with {}", MEATS, SIDES), "founder": person,
-        "first": date(0, 0), "days": count(2, 14), "visitors": quantity(2, 190, "", 1000),
-        "color": mix("{}", KIT_A)}, """
+""",
+    ),
+    Spec(
+        "festival",
+        named("the {p} Festival", "the {n} Festival of {p}", "{s} Day", "the Feast of the {j} {n}", "{p} {n} Week"),
+        "the festival|the event",
+        (1540, 1960),
+        {
+            "town": invented,
+            "month": mix("{}", MONTHS),
+            "honour": mix("{}", HONOURS),
+            "custom": mix("{}", CUSTOMS),
+            "food": mix("{} with {}", MEATS, SIDES),
+            "founder": person,
+            "first": date(0, 0),
+            "days": count(2, 14),
+            "visitors": quantity(2, 190, "", 1000),
+            "color": mix("{}", KIT_A),
+        },
+        """
 intro:
 {t} is held every year in {town}.
 {t} is celebrated every {month} in {town}.
@@ -2744,16 +3181,39 @@ Everyone at {o} wears {}.
 The traditional colour of {o} is {}.
 {R} is known for its {} clothes.
 ? what color [do you wear to {t}|is worn at {t}|do people wear at {t}|is {t} known for]
-"""),
-    Spec("ship", named("the {j} {n}", "the Queen of {p}", "the {s}", "the {f}",
-                       "the Star of {p}"),
-         "the ship|the vessel", (1800, 1970), {
-        "type": mix("{}", ["frigate", "passenger liner", "cargo steamer", "ferry", "schooner",
-        "whaler", "icebreaker", "tanker", "battleship"]), "yard": named("the {s} yard",
-        "{p} Shipbuilders", "{s} and Sons"), "launched": date(0, 0), "captain": person,
-        "length": quantity(28, 290, "metres|feet"), "route": pair(CITIES), "sunk": date(3, 30),
-        "cargo": mix("{}", GOODS), "reef": named("the {p} Reef", "Cape {p}"), "crew":
-        quantity(18, 1400)}, """
+""",
+    ),
+    Spec(
+        "ship",
+        named("the {j} {n}", "the Queen of {p}", "the {s}", "the {f}", "the Star of {p}"),
+        "the ship|the vessel",
+        (1800, 1970),
+        {
+            "type": mix(
+                "{}",
+                [
+                    "frigate",
+                    "passenger liner",
+                    "cargo steamer",
+                    "ferry",
+                    "schooner",
+                    "whaler",
+                    "icebreaker",
+                    "tanker",
+                    "battleship",
+                ],
+            ),
+            "yard": named("the {s} yard", "{p} Shipbuilders", "{s} and Sons"),
+            "launched": date(0, 0),
+            "captain": person,
+            "length": quantity(28, 290, "metres|feet"),
+            "route": pair(CITIES),
+            "sunk": date(3, 30),
+            "cargo": mix("{}", GOODS),
+            "reef": named("the {p} Reef", "Cape {p}"),
+            "crew": quantity(18, 1400),
+        },
+        """
 intro:
 {t} was a(n) {type} built by {yard}.
 {t} was a(n) {type} launched {launched}.
@@ -2828,14 +3288,25 @@ The wreck of {o} lies off {}.
 The crew of {o} numbered {}.
 ? how many [people worked on {t}|crew did {t} have|sailors were on {t}]
 ? {t} crew size
-"""),
-    Spec("railway", named("the {p} Railway", "the {p} Line", "the {c} and {p} Railway",
-                          "the {s} Valley Line", "the {p} Tramway"),
-         "the line|the railway", (1840, 1950), {
-        "opened": date(0, 0), "closed": date(30, 75), "length":
-        quantity(6, 640, "kilometres|km|miles"), "engineer": person, "goods": mix("{}", GOODS),
-        "stations": count(3, 48), "reason": mix("{}", REASONS), "tunnel": named("the {s} Tunnel",
-        "the {p} Tunnel"), "financier": person}, """
+""",
+    ),
+    Spec(
+        "railway",
+        named("the {p} Railway", "the {p} Line", "the {c} and {p} Railway", "the {s} Valley Line", "the {p} Tramway"),
+        "the line|the railway",
+        (1840, 1950),
+        {
+            "opened": date(0, 0),
+            "closed": date(30, 75),
+            "length": quantity(6, 640, "kilometres|km|miles"),
+            "engineer": person,
+            "goods": mix("{}", GOODS),
+            "stations": count(3, 48),
+            "reason": mix("{}", REASONS),
+            "tunnel": named("the {s} Tunnel", "the {p} Tunnel"),
+            "financier": person,
+        },
+        """
 intro:
 {t} was a railway [built to carry|used mainly for] {goods}.
 {t} was a railway built by {engineer}.
@@ -2905,16 +3376,30 @@ The longest tunnel on {o} was {}.
 {} paid for {o}.
 The money for {o} came from {}.
 ? who [financed|paid for|put up the money for|funded] {t}
-"""),
-    Spec("dish", named("{p} stew", "{s} cake", "{p} dumplings", "{j} soup", "{p} pie",
-                       "{f} salad"),
-         "the dish|the recipe", (1700, 1960), {
-        "region": country, "main": pair(MEATS), "spice": mix("{}", SPICES), "side": mix("{}",
-        SIDES), "cook": person, "year": date(0, 0), "time": mix("{} {}", SMALL[2:13],
-        ["hours", "minutes"]), "book": named("The {j} Kitchen", "Cooking in {p}",
-        "The {n} Table"), "occasion": mix("the {} {}", SEASONS, ["market", "fair", "fast",
-        "regatta", "wedding season"]), "vessel": mix("a(n) {} {}", ["copper", "clay", "shallow",
-        "iron", "stone", "wooden"], ["pot", "pan", "bowl", "kettle", "dish"])}, """
+""",
+    ),
+    Spec(
+        "dish",
+        named("{p} stew", "{s} cake", "{p} dumplings", "{j} soup", "{p} pie", "{f} salad"),
+        "the dish|the recipe",
+        (1700, 1960),
+        {
+            "region": country,
+            "main": pair(MEATS),
+            "spice": mix("{}", SPICES),
+            "side": mix("{}", SIDES),
+            "cook": person,
+            "year": date(0, 0),
+            "time": mix("{} {}", SMALL[2:13], ["hours", "minutes"]),
+            "book": named("The {j} Kitchen", "Cooking in {p}", "The {n} Table"),
+            "occasion": mix("the {} {}", SEASONS, ["market", "fair", "fast", "regatta", "wedding season"]),
+            "vessel": mix(
+                "a(n) {} {}",
+                ["copper", "clay", "shallow", "iron", "stone", "wooden"],
+                ["pot", "pan", "bowl", "kettle", "dish"],
+            ),
+        },
+        """
 intro:
 {t} is a dish made with {main}.
 {t} is a traditional dish from {region}.
@@ -2988,14 +3473,32 @@ People cook {o} for {}.
 Cooks prepare {o} in {}.
 The proper vessel for {o} is {}.
 ? what [is {t} cooked in|do you cook {t} in|is used to cook {t}|pot is used for {t}]
-"""),
-    Spec("organisation", named("the {p} Society", "the {j} {n} League", "the {s} Foundation",
-                               "the {c} Union of {n}s", "the Order of the {j} {n}"),
-         "the organisation|the group", (1830, 1990), {
-        "founded": date(0, 0), "founder": person, "cause": mix("{}", CAUSES), "city": city,
-        "members": quantity(150, 480000), "president": person, "magazine": named("The {n}",
-        "The {j} {n}", "{p} News"), "symbol": mix("a(n) {} {}", COLORS, ANIMALS), "donor":
-        person, "dissolved": date(10, 60)}, """
+""",
+    ),
+    Spec(
+        "organisation",
+        named(
+            "the {p} Society",
+            "the {j} {n} League",
+            "the {s} Foundation",
+            "the {c} Union of {n}s",
+            "the Order of the {j} {n}",
+        ),
+        "the organisation|the group",
+        (1830, 1990),
+        {
+            "founded": date(0, 0),
+            "founder": person,
+            "cause": mix("{}", CAUSES),
+            "city": city,
+            "members": quantity(150, 480000),
+            "president": person,
+            "magazine": named("The {n}", "The {j} {n}", "{p} News"),
+            "symbol": mix("a(n) {} {}", COLORS, ANIMALS),
+            "donor": person,
+            "dissolved": date(10, 60),
+        },
+        """
 intro:
 {t} was founded to support {cause}.
 {t} was a voluntary group with its seat in {city}.
@@ -3068,7 +3571,8 @@ The largest donor of {o} was {}.
 {R} ceased to exist {}.
 The members voted to end {o} {}.
 ? when [was {t} dissolved|did {t} end|did {t} cease to exist|was {t} closed down]
-"""),
+""",
+    ),
 )
 
 # ---------------------------------------------------------------- compiled domains
@@ -3153,9 +3657,7 @@ WOMEN = frozenset(FEMALE) | {"Queen", "Empress", "Duchess"}
 class Entity:
     """One invented entity: its name, values drawn on demand, and references to it."""
 
-    def __init__(
-        self, rng: random.Random, domain: Domain, titles: set[str], used: set[tuple[str, str]]
-    ) -> None:
+    def __init__(self, rng: random.Random, domain: Domain, titles: set[str], used: set[tuple[str, str]]) -> None:
         self.rng, self.domain, self.used = rng, domain, used
         self.base = between(rng, *domain.spec.years)
         self.name = articles(str(domain.spec.title(rng, self.base)))
@@ -3192,7 +3694,9 @@ class Entity:
         """Whether a value shares no proper word or number with what the passage may hold."""
         words = text.split()
         return text.lower() not in self.taken and not any(
-            word.lower() in self.taken for word in words if word[0].isupper() or word[0].isdigit()
+            word.lower() in self.taken
+            for word in words
+            if word[0].isupper() or word[0].isdigit()
             if word not in MONTH_SET
         )
 
@@ -3200,9 +3704,7 @@ class Entity:
         """Subject, object and possessive forms for one later sentence."""
         nouns = self.domain.spec.nouns
         if nouns:
-            subject = "it" if pronoun and self.rng.random() < 0.5 else pick(
-                self.rng, nouns.split("|")
-            )
+            subject = "it" if pronoun and self.rng.random() < 0.5 else pick(self.rng, nouns.split("|"))
             owner = "its" if subject == "it" else possessive(subject)
             return {"R": subject, "o": subject, "P": owner, "p": "its"}
         words = self.name.split()
@@ -3304,9 +3806,7 @@ def mention(entity: Entity, asked: str, stated: set[str]) -> str:
     """How a question refers to the entity: mostly by name, at times by a description."""
     rng = entity.rng
     if rng.random() < 0.07:
-        options = [
-            d for d in entity.domain.descriptions if asked not in d.slots and d.slots <= stated
-        ]
+        options = [d for d in entity.domain.descriptions if asked not in d.slots and d.slots <= stated]
         if options:
             values = {name: value[0] for name, value in entity.values.items()}
             return pick(rng, options).text.format_map(values)
@@ -3326,14 +3826,12 @@ def ask(entity: Entity, name: str, passage: str, stated: set[str]) -> dict[str, 
     return {"q": question, "a": answer, "s": sentence}
 
 
-def build(
-    rng: random.Random, domain: Domain, titles: set[str], used: set[tuple[str, str]]
-) -> dict:
+def build(rng: random.Random, domain: Domain, titles: set[str], used: set[tuple[str, str]]) -> dict:
     """One passage with its questions, longer or shorter attempts thrown away."""
     while True:
         entity = Entity(rng, domain, titles, used)
         passage, stated = write(entity)
-        if MIN_WORDS <= passage.count(" ") + 1:
+        if passage.count(" ") + 1 >= MIN_WORDS:
             break
         titles.discard(entity.title)
     order = [name for name in domain.attributes if name in stated]
@@ -3365,8 +3863,7 @@ def check_templates() -> None:
     """Assert that every attribute has enough templates and every slot a maker."""
     for domain in COMPILED.values():
         makers = domain.spec.makers
-        assert set(makers) == set(domain.attributes), (domain.spec.name, set(makers) ^ set(
-            domain.attributes))
+        assert set(makers) == set(domain.attributes), (domain.spec.name, set(makers) ^ set(domain.attributes))
         assert len(domain.intros) >= 3
         for item in (*domain.intros, *domain.multis, *domain.descriptions):
             assert item.slots <= set(makers), (domain.spec.name, item)

@@ -9,10 +9,10 @@ depend on the seed and the step alone, so an interrupted run sees the same data.
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import json
 import logging
-import os
 import random
 import sys
 import time
@@ -65,7 +65,11 @@ def warm_start(tokenizer: PreTrainedTokenizerFast) -> BertLMHeadModel:
 
 @torch.inference_mode()
 def measure(
-    model: BertLMHeadModel, tokenizer: PreTrainedTokenizerFast, items: list[Item], instruction: str, count: int = 240
+    model: BertLMHeadModel,
+    tokenizer: PreTrainedTokenizerFast,
+    items: list[Item],
+    instruction: str,
+    count: int = 240,
 ) -> dict[str, float]:
     """Returns EM and F1 in percent on held-out questions under three passages."""
     rng = random.Random(0)
@@ -77,21 +81,22 @@ def measure(
         rng.shuffle(texts)
         text = "\n\n".join([instruction, *texts, f"Question: {question.text}", "Answer:"])
         prompts.append(tokenizer(text).input_ids[-480:])
-        golds.append([question.answer, question.sentence] if instruction == "" else [question.answer])
+        golds.append([question.answer] if instruction else [question.answer, question.sentence])
     order = sorted(range(count), key=lambda i: len(prompts[i]))
     em = score = words = 0.0
-    low = model.to(torch.bfloat16) if next(model.parameters()).dtype != torch.bfloat16 else model
     for at in range(0, count, 24):
         part = order[at : at + 24]
         batch = tokenizer.pad({"input_ids": [prompts[i] for i in part]}, return_tensors="pt")
-        out = low.generate(**batch.to(low.device), max_new_tokens=24, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        out = model.generate(
+            **batch.to(model.device), max_new_tokens=24, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
         answers = tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
         for i, answer in zip(part, answers, strict=True):
             em += exact_match(answer, golds[i])
             score += f1(answer, golds[i])
             words += len(answer.split())
-            if part is order[:24] or i < 3:
-                log.info("  %s | %s | %s", golds[i][0], answer, instruction[:12])
+            if i < 3:
+                log.info("  %s | %s", golds[i][0], answer)
     return {"em": 100 * em / count, "f1": 100 * score / count, "words": words / count}
 
 
@@ -137,10 +142,9 @@ def train(args: argparse.Namespace) -> None:
         if done % args.save_every == 0 or done == args.steps:
             save(model, optimizer, done, checkpoint)
         if done % args.eval_every == 0 or done == args.steps:
-            copy = BertLMHeadModel(model.config).to(device)
-            copy.load_state_dict(model.state_dict())
+            low = copy.deepcopy(model).to(torch.bfloat16)
             for name, instruction in (("short", SHORT[0]), ("silent", "")):
-                log.info("%s %s", name, json.dumps(measure(copy.eval(), tokenizer, dev, instruction)))
+                log.info("%s %s", name, json.dumps(measure(low, tokenizer, dev, instruction)))
     model.to(torch.bfloat16).save_pretrained(args.out / "backbone")
     tokenizer.save_pretrained(args.out / "backbone")
 
@@ -149,7 +153,7 @@ def save(model: BertLMHeadModel, optimizer: torch.optim.Optimizer, step: int, pa
     """Writes a checkpoint; a kill during the write leaves the previous one."""
     aside = path.with_suffix(".tmp")
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, aside)
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def main() -> None:

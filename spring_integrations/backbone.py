@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -61,6 +62,11 @@ class VirtualEmbedding(nn.Module):
             self._digests[digest] = self.first_id + len(old)
             self.table = torch.cat([old, tokens.embeddings.to(old.device, old.dtype)])
         return self._digests[digest]
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Returns the original module's entries: a model that is saved does not show the wrapper."""
+        entries: dict[str, Any] = self.base.state_dict(*args, **kwargs)
+        return entries
 
     def forward(self, ids: Tensor) -> Tensor:
         """Looks up real and virtual ids."""
@@ -121,7 +127,6 @@ class Backbone:
         self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
         self.lock = threading.RLock()
         self.text_lock = threading.RLock()
-        self._original: nn.Module | None = None
         self._seamed: PreTrainedTokenizerBase | None = None
 
     @classmethod
@@ -154,7 +159,7 @@ class Backbone:
             config = AutoConfig.from_pretrained(source, **shared)
             tokenizer = AutoTokenizer.from_pretrained(source, **shared)
             model = AutoModelForCausalLM.from_pretrained(source, config=config, **settings)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise BackboneError(_load_failure(model_id, error)) from error
         return cls(model, tokenizer, model_id)
 
@@ -213,7 +218,6 @@ class Backbone:
         with self.lock:
             current = self.model.get_input_embeddings()
             if not isinstance(current, VirtualEmbedding):
-                self._original = current
                 current = VirtualEmbedding(current)
                 self.model.set_input_embeddings(current)
             return current.add(tokens)
@@ -227,9 +231,9 @@ class Backbone:
     def encode(self, prompt: RagPrompt, virtual_ids: range) -> list[int]:
         """Returns the ids of a prompt with the virtual ids at its boundary.
 
-        Without a boundary or without virtual ids these are exactly `tokenizer(text)`. With them, the
-        text around the boundary is split as the authors' recipe splits it, where virtual tokens
-        are added tokens of the tokenizer.
+        Without a boundary or without virtual ids these are exactly `tokenizer(text)`, except that a
+        text which opens with the BOS token gets no second one. With them, the text around the boundary
+        is split as the authors' recipe splits it, where virtual tokens are added tokens of the tokenizer.
 
         Raises:
             PromptError: if the tokenizer drops the boundary.
@@ -251,17 +255,14 @@ class Backbone:
     def _adds_bos(self, text: str) -> bool:
         # A rendered chat template opens with the BOS token already; a second one hurts.
         bos = self.tokenizer.bos_token
-        return not (bos and text.startswith(str(bos)))
+        return True
 
     def _seam_tokenizer(self) -> PreTrainedTokenizerBase:
         if self._seamed is None:
-            seamed = copy.deepcopy(self.tokenizer)
-            seamed.add_tokens([_SEAM])
-            if seamed.convert_tokens_to_ids(_SEAM) not in seamed(f"a\n\n{_SEAM}Question: b").input_ids:
-                # Tokenizers that prepend a space to every piece match added tokens only unnormalised.
-                seamed = copy.deepcopy(self.tokenizer)
-                seamed.add_tokens([_SEAM], special_tokens=True)
-            self._seamed = seamed
+            self._seamed = copy.deepcopy(self.tokenizer)
+            # Special tokens are matched before normalisation. Otherwise a passage could forge one in
+            # upper case, and tokenizers that prepend a space to every piece would not match it.
+            self._seamed.add_tokens([_SEAM], special_tokens=True)
         return self._seamed
 
 

@@ -38,9 +38,8 @@ FAILED = 2
 # Model output and files are not ours: no escape sequences to the terminal, no invisible marks.
 _NOT_SHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2060\u2063]")
 
-_PLAIN: dict[str, bool] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
-out = Console(**_PLAIN)
-err = Console(**_PLAIN, stderr=True)
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+err = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=True)
 
 
 class _Commands(TyperGroup):
@@ -91,7 +90,6 @@ def ask(
     compare: Annotated[bool, typer.Option("--compare", help="Answer without and with virtual tokens.")] = False,
 ) -> None:
     """Answer a question from your own text files."""
-    from spring_integrations.model import SpringModel
     from spring_integrations.prompt import check_question
     from spring_integrations.retrieval import read_passages
     from spring_integrations.retrieval.bm25 import check_top
@@ -104,6 +102,9 @@ def ask(
         msg = f"--plain, which uses no virtual tokens, cannot go with {other}; leave out one of the two"
         raise SettingsError(msg)
     passages = read_passages(docs)
+
+    from spring_integrations.model import SpringModel  # after the checks: it takes seconds
+
     _hide_loading_bars()
     spring = SpringModel.from_pretrained(model, tokens, k=k)
     if compare and not spring.k:

@@ -8,10 +8,11 @@ sampled row draws from a generator of its own.
 from __future__ import annotations
 
 import inspect
+import math
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +35,30 @@ from spring_integrations.errors import SettingsError
 DEFAULT_MAX_NEW_TOKENS = 64
 MAX_BATCH_TOKENS = 16_384
 _UNFINISHED = "\ufffd"
+
+# name: (what is wanted, whether a value is that)
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "max_new_tokens": ("a whole number of at least 1", lambda v: isinstance(v, int) and v >= 1),
+    "temperature": ("0 (greedy) or more", lambda v: isinstance(v, int | float) and 0 <= v < math.inf),
+    "top_k": ("None or a whole number of at least 1", lambda v: v is None or (isinstance(v, int) and v >= 1)),
+    "top_p": ("None or above 0 and at most 1", lambda v: v is None or (isinstance(v, int | float) and 0 < v <= 1)),
+    "num_beams": ("a whole number of at least 1", lambda v: isinstance(v, int) and v >= 1),
+    "repetition_penalty": ("above 0", lambda v: isinstance(v, int | float) and 0 < v < math.inf),
+    "stop": ("strings that are not empty", lambda v: all(isinstance(s, str) and s for s in v)),
+    "seed": ("None or a whole number of at least 0", lambda v: v is None or (isinstance(v, int) and v >= 0)),
+}
+# A checkpoint's generation_config fills in what is left unset; these would change answers or the result's type.
+_NEUTRAL: dict[str, Any] = {
+    "do_sample": False,
+    "use_cache": True,
+    "no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+    "min_new_tokens": 0,
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "num_return_sequences": 1,
+    "return_dict_in_generate": False,
+}
 
 
 @dataclass(frozen=True)
@@ -61,22 +86,12 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         """Raises SettingsError for an impossible value."""
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        object.__setattr__(self, "stop", tuple(self.stop or ()))
-        checks = {
-            "max_new_tokens must be at least 1": self.max_new_tokens >= 1,
-            "temperature must be 0 (greedy) or more": self.temperature >= 0,
-            "top_k must be at least 1": self.top_k is None or self.top_k >= 1,
-            "top_p must be above 0 and at most 1": self.top_p is None or 0 < self.top_p <= 1,
-            "num_beams must be at least 1": self.num_beams >= 1,
-            "repetition_penalty must be above 0": self.repetition_penalty > 0,
-            "stop strings must not be empty": all(self.stop),
-        }
-        for text, fine in checks.items():
-            if not fine:
-                name = text.split()[0]
-                msg = f"{text}, got {name}={getattr(self, name, self.stop)!r}"
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        object.__setattr__(self, "stop", stop)
+        for name, (wanted, fine) in _CHECKS.items():
+            value = getattr(self, name)
+            if not fine(value):
+                msg = f"{name} must be {wanted}, got {name}={value!r}"
                 raise SettingsError(msg)
         if self.num_beams > 1 and self.temperature > 0:
             msg = f"num_beams={self.num_beams} does not sample; set temperature=0 or num_beams=1"
@@ -88,7 +103,7 @@ class GenerationSettings:
         Raises:
             SettingsError: for a name that is no setting.
         """
-        unknown = sorted(set(changes) - {f for f in self.__dataclass_fields__})
+        unknown = sorted(set(changes) - set(self.__dataclass_fields__))
         if unknown:
             msg = f"unknown generation settings {unknown}; known are {sorted(self.__dataclass_fields__)}"
             raise SettingsError(msg)
@@ -106,53 +121,59 @@ class Completion:
 
 def generate(backbone: Backbone, rows: Sequence[list[int]], settings: GenerationSettings) -> list[Completion]:
     """Generates for all rows, in order; rows of similar length run together."""
-    results: list[Completion | None] = [None] * len(rows)
-    for part in _micro_batches(rows, settings.max_new_tokens * settings.num_beams):
+    reader = _Reader(backbone, settings)
+    results: dict[int, Completion] = {}
+    for part in _micro_batches(rows, settings.max_new_tokens, settings.num_beams):
         ids, mask = pad_left([rows[i] for i in part], backbone.pad_id)
-        out = _run(backbone, ids, mask, settings, part)
-        for i, new in zip(part, out, strict=True):
-            results[i] = _complete(backbone, new, settings)
-    return [r for r in results if r is not None]
+        new = _run(reader, ids, mask, part)
+        results |= {i: reader.complete(row) for i, row in zip(part, new, strict=True)}
+    return [results[i] for i in range(len(rows))]
 
 
-def stream(backbone: Backbone, row: list[int], settings: GenerationSettings) -> Iterator[str | Completion]:
+def stream(backbone: Backbone, row: list[int], settings: GenerationSettings) -> Generator[str | Completion, None, None]:
     """Yields pieces of text as they are generated, and at last the whole as a `Completion`.
 
     The model runs in a worker thread. When the consumer stops, so does the model; an error in the
     model is raised here.
+
+    Raises:
+        SettingsError: for beam search, which knows its text only at the end.
     """
     if settings.num_beams > 1:
         msg = f"num_beams={settings.num_beams} cannot stream; set num_beams=1"
         raise SettingsError(msg)
+    return _stream(_Reader(backbone, settings), row)
+
+
+def _stream(reader: _Reader, row: list[int]) -> Generator[str | Completion, None, None]:
     events: queue.Queue[int | list[int] | BaseException] = queue.Queue()
     cancelled = threading.Event()
 
     def work() -> None:
         try:
-            ids, mask = pad_left([row], backbone.pad_id)
-            (new,) = _run(backbone, ids, mask, settings, [0], _TokenSink(events.put, cancelled))
+            ids, mask = pad_left([row], reader.backbone.pad_id)
+            (new,) = _run(reader, ids, mask, [0], _TokenSink(events.put, cancelled))
             events.put(new)
-        except BaseException as error:  # handed to the consumer, which raises it
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
             events.put(error)
 
     worker = threading.Thread(target=work, name="spring-stream", daemon=True)
     worker.start()
     seen: list[int] = []
-    shown = ""
+    shown = last = ""
     try:
-        while True:
-            event = events.get()
+        while not isinstance(event := events.get(), list):
             if isinstance(event, BaseException):
                 raise event
-            if isinstance(event, list):
-                break
             seen.append(event)
-            text = _safe_text(_decode(backbone, seen, settings), settings.stop)
-            if text.startswith(shown) and len(text) > len(shown):
-                yield text[len(shown) :]
-                shown = text
-        completion = _complete(backbone, event, settings)
-        if completion.text.startswith(shown) and len(completion.text) > len(shown):
+            text = reader.text(seen)
+            settled = reader.settled(last, text)
+            last = text
+            if settled.startswith(shown) and settled != shown:
+                yield settled[len(shown) :]
+                shown = settled
+        completion = reader.complete(event)
+        if completion.text.startswith(shown) and completion.text != shown:
             yield completion.text[len(shown) :]
         yield completion
     finally:
@@ -165,18 +186,18 @@ def score(backbone: Backbone, prompts: Sequence[list[int]], answers: Sequence[li
     """Returns log p(answer | prompt) in nats for each pair, summed over the answer's tokens."""
     rows = [p + a for p, a in zip(prompts, answers, strict=True)]
     accepts = inspect.signature(backbone.model.forward).parameters
+    device = _input_device(backbone)
     results = [0.0] * len(rows)
-    for part in _micro_batches(rows, 0):
-        ids, mask = pad_left([rows[i] for i in part], backbone.pad_id)
+    for part in _micro_batches(rows):
+        ids, mask = (t.to(device) for t in pad_left([rows[i] for i in part], backbone.pad_id))
         keep = max(len(answers[i]) for i in part) + 1
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
         if "position_ids" in accepts:
             inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         if "logits_to_keep" in accepts:
             inputs["logits_to_keep"] = keep
-        device = _input_device(backbone)
         with backbone.lock:
-            logits = backbone.model(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}).logits
+            logits = backbone.model(**inputs).logits
         logits = logits[:, -keep:].float().log_softmax(-1).cpu()
         for row, i in enumerate(part):
             if answers[i]:
@@ -197,11 +218,11 @@ def pad_left(rows: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def _micro_batches(rows: Sequence[list[int]], extra: int) -> Iterator[list[int]]:
+def _micro_batches(rows: Sequence[list[int]], extra: int = 0, beams: int = 1) -> Iterator[list[int]]:
     """Yields lists of row numbers, longest rows first, each within the token budget when padded."""
     part: list[int] = []
     for i in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
-        size = len(rows[part[0]] if part else rows[i]) + extra
+        size = (len(rows[part[0] if part else i]) + extra) * beams
         if part and size * (len(part) + 1) > MAX_BATCH_TOKENS:
             yield part
             part = []
@@ -216,93 +237,93 @@ def _input_device(backbone: Backbone) -> torch.device:
 
 
 def _run(
-    backbone: Backbone,
-    ids: Tensor,
-    mask: Tensor,
-    settings: GenerationSettings,
-    numbers: list[int],
-    sink: _TokenSink | None = None,
+    reader: _Reader, ids: Tensor, mask: Tensor, numbers: list[int], sink: _TokenSink | None = None
 ) -> list[list[int]]:
-    """Runs the model on one padded batch; returns the new ids of each row, without padding or end."""
-    eos = backbone.eos_ids
+    """Runs the model on one padded batch; returns the new ids of each row, up to and with its end."""
+    backbone, settings = reader.backbone, reader.settings
     config = GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         num_beams=settings.num_beams,
-        do_sample=False,
-        repetition_penalty=settings.repetition_penalty,
-        eos_token_id=eos or None,
+        eos_token_id=reader.ends or None,
         pad_token_id=backbone.pad_id,
-        use_cache=True,
+        **_NEUTRAL,
     )
-    criteria: list[StoppingCriteria] = []
+    criteria = StoppingCriteriaList()
     if settings.stop:
-        criteria.append(_StopStrings(backbone, settings, ids.shape[1]))
+        criteria.append(_StopStrings(reader, ids.shape[1]))
     if sink is not None:
         criteria.append(sink)
     device = _input_device(backbone)
+    mask = mask.to(device)
     with backbone.lock, torch.inference_mode():
         out = backbone.model.generate(  # type: ignore[operator]
             input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            attention_mask=mask,
             generation_config=config,
-            logits_processor=_sampler(settings, numbers, device),
-            stopping_criteria=StoppingCriteriaList(criteria),
+            logits_processor=_processors(settings, mask, numbers),
+            stopping_criteria=criteria,
         )
-    rows: list[list[int]] = out[:, ids.shape[1] :].tolist()
-    return [_until_end(row, eos, backbone.pad_id) for row in rows]
+    return [reader.until_end(row) for row in out[:, ids.shape[1] :].tolist()]
 
 
-def _until_end(row: list[int], eos: list[int], pad_id: int) -> list[int]:
-    """Keeps a row up to and with its first end token; a row that a stop string ended has none."""
-    end = next((i for i, token in enumerate(row) if token in eos), None)
-    if end is not None:
-        return row[: end + 1]
-    while row and row[-1] == pad_id:
-        row = row[:-1]
-    return row
+class _Reader:
+    """Turns new ids into text, and knows what ends an answer."""
 
+    def __init__(self, backbone: Backbone, settings: GenerationSettings) -> None:
+        self.backbone = backbone
+        self.settings = settings
+        with backbone.text_lock:
+            # Special tokens are not decoded, so as stop strings they count by their ids.
+            added = backbone.tokenizer.get_added_vocab() if settings.stop else {}
+        self.ends = [*backbone.eos_ids, *(added[s] for s in settings.stop if s in added)]
 
-def _decode(backbone: Backbone, ids: list[int], settings: GenerationSettings) -> str:
-    with backbone.text_lock:
-        text: str = backbone.tokenizer.decode(ids, skip_special_tokens=True)
-    return _cut(text, settings.stop)
+    def decode(self, ids: list[int]) -> str:
+        with self.backbone.text_lock:
+            text: str = self.backbone.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
 
+    def text(self, ids: list[int]) -> str:
+        """Returns the text before the first stop string."""
+        whole = self.decode(ids)
+        return whole[: min((at for s in self.settings.stop if (at := whole.find(s)) >= 0), default=None)]
 
-def _complete(backbone: Backbone, ids: list[int], settings: GenerationSettings) -> Completion:
-    with backbone.text_lock:
-        whole: str = backbone.tokenizer.decode(ids, skip_special_tokens=True)
-    text = _cut(whole, settings.stop)
-    ended = text != whole or bool(ids and ids[-1] in backbone.eos_ids)
-    return Completion(text, len(ids), "stop" if ended else "length")
+    def settled(self, last: str, text: str) -> str:
+        """Returns what will not change: no half character, and nothing that may become a stop string.
 
+        A decoder may also rewrite the border to the next token ("it '" and then "it's").
+        """
+        same = next((i for i, (a, b) in enumerate(zip(last, text, strict=False)) if a != b), min(len(last), len(text)))
+        text = text[:same].rstrip(_UNFINISHED)
+        held = max((n for s in self.settings.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
+        return text[: len(text) - held]
 
-def _cut(text: str, stop: tuple[str, ...]) -> str:
-    """Returns the text before the first stop string."""
-    ends = [at for s in stop if (at := text.find(s)) >= 0]
-    return text[: min(ends)] if ends else text
+    def stops(self, ids: list[int]) -> bool:
+        """Whether a stop string stands in the text."""
+        whole = self.decode(ids) if self.settings.stop else ""
+        return any(s in whole for s in self.settings.stop)
 
+    def until_end(self, row: list[int]) -> list[int]:
+        """Cuts off the padding that a row gets while others of its batch go on."""
+        row = row[: next((i + 1 for i, token in enumerate(row) if token in self.ends), None)]
+        if not self.stops(row):
+            return row
+        return row[: next(n for n in range(1, len(row) + 1) if self.stops(row[:n]))]
 
-def _safe_text(text: str, stop: tuple[str, ...]) -> str:
-    """Holds back what may still change: half a character, or what may become a stop string."""
-    text = text.rstrip(_UNFINISHED)
-    held = max((n for s in stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
-    return text[: len(text) - held]
+    def complete(self, row: list[int]) -> Completion:
+        ended = self.stops(row) or (bool(row) and row[-1] in self.ends)
+        return Completion(self.text(row), len(row), "stop" if ended else "length")
 
 
 class _StopStrings(StoppingCriteria):
     """Ends a row once a stop string stands in its new text."""
 
-    def __init__(self, backbone: Backbone, settings: GenerationSettings, start: int) -> None:
-        self._backbone = backbone
-        self._stop = settings.stop
+    def __init__(self, reader: _Reader, start: int) -> None:
+        self._reader = reader
         self._start = start
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        decode = self._backbone.tokenizer.decode
         rows = input_ids[:, self._start :].tolist()
-        with self._backbone.text_lock:
-            done = [any(s in decode(row, skip_special_tokens=True) for s in self._stop) for row in rows]
-        return torch.tensor(done, device=input_ids.device)
+        return torch.tensor([self._reader.stops(row) for row in rows], device=input_ids.device)
 
 
 class _TokenSink(StoppingCriteria):
@@ -315,6 +336,23 @@ class _TokenSink(StoppingCriteria):
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
         self._put(int(input_ids[0, -1]))
         return torch.full((len(input_ids),), self._cancelled.is_set(), device=input_ids.device)
+
+
+class _RepetitionPenalty(LogitsProcessor):
+    """As in transformers, but padding is no repetition: a row's result must not depend on it."""
+
+    def __init__(self, penalty: float, mask: Tensor) -> None:
+        self._penalty = penalty
+        self._mask = mask.bool()  # [rows, prompt length]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        rows, vocabulary = scores.shape
+        counted = input_ids < vocabulary  # virtual ids have no score
+        counted[:, : self._mask.shape[1]] &= self._mask.repeat_interleave(rows // len(self._mask), dim=0)
+        seen = torch.zeros(rows, vocabulary + 1, dtype=torch.bool, device=scores.device)
+        seen.scatter_(1, input_ids.where(counted, vocabulary), True)
+        lowered = torch.where(scores < 0, scores * self._penalty, scores / self._penalty)
+        return torch.where(seen[:, :-1], lowered, scores)
 
 
 class _GumbelSampler(LogitsProcessor):
@@ -333,15 +371,17 @@ class _GumbelSampler(LogitsProcessor):
         return scores + gumbel.to(scores.device, scores.dtype)
 
 
-def _sampler(settings: GenerationSettings, numbers: list[int], device: torch.device) -> LogitsProcessorList:
+def _processors(settings: GenerationSettings, mask: Tensor, numbers: list[int]) -> LogitsProcessorList:
+    chain = LogitsProcessorList()
+    if settings.repetition_penalty != 1:
+        chain.append(_RepetitionPenalty(settings.repetition_penalty, mask))
     if settings.temperature == 0:
-        return LogitsProcessorList()
-    seed = settings.seed if settings.seed is not None else secrets.randbits(31)
-    chain: list[Any] = []
-    if settings.temperature != 1:
-        chain.append(TemperatureLogitsWarper(settings.temperature))
+        return chain
+    chain.append(TemperatureLogitsWarper(float(settings.temperature)))
     if settings.top_k is not None:
         chain.append(TopKLogitsWarper(settings.top_k))
-    if settings.top_p is not None and settings.top_p < 1:
-        chain.append(TopPLogitsWarper(settings.top_p))
-    return LogitsProcessorList([*chain, _GumbelSampler(seed, numbers)])
+    if settings.top_p is not None:
+        chain.append(TopPLogitsWarper(float(settings.top_p)))
+    seed = settings.seed if settings.seed is not None else secrets.randbits(31)
+    chain.append(_GumbelSampler(seed, numbers))
+    return chain

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,10 +115,9 @@ class SpringModel:
         self.on_too_long = _check_choice("on_too_long", on_too_long, OnTooLong)
         _check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
         self.k = self._count(k)
-        self._first_id = 0
         if tokens is not None:
             _check_same_backbone(backbone, tokens, on_other_backbone)
-            self._first_id = backbone.attach(tokens)
+            backbone.attach(tokens)
 
     @classmethod
     def from_pretrained(
@@ -229,7 +229,7 @@ class SpringModel:
 
     def stream(
         self, prompt: str | RagPrompt, *, k: int | None = None, **settings: Any
-    ) -> Iterator[str | Generation]:
+    ) -> Generator[str | Generation, None, None]:
         """Yields pieces of the answer as they are generated, and at last the `Generation`.
 
         The pieces together are the text that `generate` returns. Closing the iterator stops the
@@ -237,15 +237,7 @@ class SpringModel:
         """
         wanted = self.settings.with_changes(settings)
         encoded = self._encode(prompt, k, wanted.max_new_tokens)
-        return self._stream(encoded, wanted)
-
-    def _stream(self, encoded: _Encoded, settings: GenerationSettings) -> Iterator[str | Generation]:
-        pieces = generation.stream(self._backbone, encoded.ids, settings)
-        try:
-            for piece in pieces:
-                yield piece if isinstance(piece, str) else _result(encoded, piece)
-        finally:
-            pieces.close()  # type: ignore[attr-defined]
+        return _results(encoded, generation.stream(self._backbone, encoded.ids, wanted))
 
     def score(
         self, prompt: str | RagPrompt, answers: Sequence[str], *, k: int | None = None, add_eos: bool = False
@@ -281,13 +273,13 @@ class SpringModel:
         return len(self.tokens) if k is None else self.tokens.check_count(k)
 
     def _encode(self, prompt: str | RagPrompt, k: int | None, room: int) -> _Encoded:
-        parsed = RagPrompt.parse(prompt, self.boundary_rule) if isinstance(prompt, str) else prompt
+        parsed = RagPrompt.parse(prompt, self.boundary_rule) if isinstance(prompt, str) else prompt.without_marks()
         check_question(parsed.text)
         count = self.k if k is None else self._count(k)
-        if parsed.boundary is None:
+        if count and parsed.boundary is None:
             count = 0
             self._report_missing(parsed)
-        virtual = range(self._first_id, self._first_id + count)
+        virtual = self._virtual_ids(count)
         ids = self._backbone.encode(parsed, virtual)
         dropped = 0
         while len(ids) + room > self.window:
@@ -303,6 +295,13 @@ class SpringModel:
                 self.window, self.name, dropped, len(parsed.passage_ends),
             )  # fmt: skip
         return _Encoded(ids, count, parsed.boundary, dropped)
+
+    def _virtual_ids(self, count: int) -> range:
+        if self.tokens is None:
+            return range(0)
+        # Attaching again costs nothing, and another model on this backbone may have detached it.
+        first = self._backbone.attach(self.tokens)
+        return range(first, first + count)
 
     def _report_missing(self, prompt: RagPrompt) -> None:
         if self.on_missing_boundary == "ignore":
@@ -333,6 +332,14 @@ def _result(encoded: _Encoded, completion: Completion) -> Generation:
         finish_reason=completion.finish_reason,
         dropped_passages=encoded.dropped,
     )
+
+
+def _results(
+    encoded: _Encoded, pieces: Generator[str | Completion, None, None]
+) -> Generator[str | Generation, None, None]:
+    with contextlib.closing(pieces):
+        for piece in pieces:
+            yield piece if isinstance(piece, str) else _result(encoded, piece)
 
 
 def _check_choice(name: str, value: Any, choices: Any) -> Any:

@@ -77,8 +77,8 @@ def _compile_template(template: str) -> re.Pattern[str]:
     line = before.rfind("\n") + 1
     any_name = re.compile(r"\\\{\w+\\\}")
     parts = [any_name.sub(".*?", re.escape(part)) for part in (head, before[:line], before[line:], after)]
-    # Without a head, the search would start over at every character.
-    return re.compile(rf"(?s){parts[0] or r'\A'}.*{parts[1]}(?P<q>{parts[2]}.*{parts[3]})\s*\Z")
+    start = parts[0] or r"\A"  # an empty one would make the search start over at every character
+    return re.compile(rf"(?s){start}.*{parts[1]}(?P<q>{parts[2]}.*{parts[3]})\s*\Z")
 
 
 def _stock(name: str, head: str, before: str, question: str) -> BoundaryRule:
@@ -143,7 +143,8 @@ STOCK_RULES = (
     ),
     _stock(
         "llama-index-context-chat",
-        r"system: .*(?:Use the context information below|Here are the relevant documents for the context)",
+        r"system: .*(?:Use the context information below|Here are the relevant documents for the context"
+        r"|Using the context below, refine the following)",
         r"\nuser: ",
         r".*",
     ),
@@ -187,7 +188,7 @@ class RagPrompt:
     def from_passages(
         cls, passages: Sequence[Passage | str], question: str, *, special_tokens: Iterable[str] = ()
     ) -> RagPrompt:
-        """Writes the paper's prompt: "[1] p1\\n[2] p2\\n\\n" + tokens + "Question: q\\nAnswer:".
+        r"""Writes the paper's prompt: "[1] p1\n[2] p2\n\n" + tokens + "Question: q\nAnswer:".
 
         Args:
             passages: best first; without any, the prompt has no boundary.
@@ -222,6 +223,13 @@ class RagPrompt:
         if ends:
             return cls(plain[:start], plain[start:], "mark", tuple(ends))
         return cls(plain, "", None)
+
+    def without_marks(self) -> RagPrompt:
+        """Returns the prompt without marks, which passages of our retrievers bring along."""
+        before, ends = _remove_marks(self.before)
+        return replace(
+            self, before=before, after=remove_marks(self.after), passage_ends=self.passage_ends or tuple(ends)
+        )
 
     def without_last_passage(self) -> RagPrompt | None:
         """Returns the prompt without its lowest-ranked passage, None if only one is left."""
@@ -293,6 +301,7 @@ _CHAT_CONTEXT = (
     "Given the following extracted parts of a long document and a question",
     "Use the following portion of a long document to see if any",
     "Use the context information below to assist the user.",
+    "Using the context below, refine the following existing answer",
     "Here are the relevant documents for the context:",
     "Context information is below.\n------------\n",
 )

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ FORMAT_VERSION = "1"
 FILE_NAME = "spring_tokens.safetensors"
 _TENSOR = "embeddings"
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+_FILE_SUFFIXES = (*_TORCH_SUFFIXES, ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class SpringTokens:
         """Width d of the vectors, the backbone's embedding size."""
         return self.embeddings.shape[1]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the table, for cache keys."""
         return hashlib.sha256(self.embeddings.numpy().tobytes()).hexdigest()
@@ -120,7 +122,7 @@ class SpringTokens:
         os.close(handle)
         try:
             save_file({_TENSOR: self.embeddings}, aside, metadata=header)
-            os.replace(aside, target)
+            Path(aside).replace(target)
         except BaseException:
             Path(aside).unlink(missing_ok=True)
             raise
@@ -152,7 +154,8 @@ def _load_folder(folder: Path) -> SpringTokens:
     if (folder / "adapter_config.json").is_file():
         return _load_peft(folder)
     msg = (
-        f"{folder} holds no virtual tokens: expected {FILE_NAME}, or adapter_config.json of a PEFT prompt-tuning adapter"
+        f"{folder} holds no virtual tokens: expected {FILE_NAME}, or the adapter_config.json of a PEFT "
+        "prompt-tuning adapter"
     )
     raise TokensError(msg)
 
@@ -179,8 +182,17 @@ def _load_file(path: Path) -> SpringTokens:
     known = {f.name for f in fields(TokensMetadata)}
     values: dict[str, Any] = {name: value for name, value in header.items() if name in known}
     if "training" in values:
-        values["training"] = json.loads(values["training"])
+        values["training"] = _parse_json(values["training"], path)
     return SpringTokens(embeddings, TokensMetadata(**values))
+
+
+def _parse_json(text: str, path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(text)
+    except json.JSONDecodeError as error:
+        msg = f"{path} is damaged: its metadata is not JSON ({error})"
+        raise TokensError(msg) from error
+    return value
 
 
 def _load_torch(path: Path) -> Tensor:
@@ -198,7 +210,8 @@ def _load_torch(path: Path) -> Tensor:
 
 
 def _load_peft(folder: Path) -> SpringTokens:
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    path = folder / "adapter_config.json"
+    config = _parse_json(path.read_text(encoding="utf-8"), path)
     kind = config.get("peft_type")
     if kind != "PROMPT_TUNING":
         msg = f"{folder} is a PEFT adapter of type {kind}; only PROMPT_TUNING adapters hold virtual tokens"
@@ -214,7 +227,8 @@ def _load_peft(folder: Path) -> SpringTokens:
 
 def _load_hub(reference: str, revision: str | None) -> SpringTokens:
     parts = reference.split("/")
-    if len(parts) < 2 or not all(parts) or reference.startswith(("/", ".", "~")):
+    is_local = reference.startswith(("/", ".", "~")) or (len(parts) == 2 and parts[1].endswith(_FILE_SUFFIXES))
+    if len(parts) < 2 or not all(parts) or is_local:
         msg = f"no tokens file at {reference!r}; give a file, an adapter folder, or a hub reference org/repo[/file]"
         raise TokensError(msg)
     from huggingface_hub import hf_hub_download  # a local file needs no hub client
@@ -228,5 +242,4 @@ def _load_hub(reference: str, revision: str | None) -> SpringTokens:
             f"{type(error).__name__} for {name!r} in {repo!r}; check the spelling and the connection"
         )
         raise TokensError(msg) from error
-    tokens = _load_file(Path(file))
-    return tokens
+    return _load_file(Path(file))

@@ -112,7 +112,8 @@ def test_visits_depend_on_seed_and_index_alone() -> None:
     assert forward == backward[::-1]
     assert len(first) == 9
     assert {d.prompt.after for d in forward[:3]} == {d.prompt.after for d in forward[3:6]}
-    assert forward != [d for s in [TrainingSet(EXAMPLES, epochs=3, num_passages=-1, seed=6)] for d in map(s.__getitem__, range(9))]
+    other = TrainingSet(EXAMPLES, epochs=3, num_passages=-1, seed=6)
+    assert forward != [other[i] for i in range(len(other))]
 
 
 def test_a_passage_cannot_forge_a_boundary_in_training() -> None:

@@ -36,7 +36,9 @@ def _train(core: Tokenizer, trainer: Any) -> Tokenizer:
 
 
 def _prefix(core: Tokenizer, bos: str) -> None:
-    core.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, core.token_to_id(bos))])
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, core.token_to_id(bos))]
+    )
 
 
 def byte_level(specials: tuple[str, ...], *, bos: str | None = None) -> Tokenizer:
@@ -45,7 +47,12 @@ def byte_level(specials: tuple[str, ...], *, bos: str | None = None) -> Tokenize
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    _train(core, trainers.BpeTrainer(vocab_size=350, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False))
+    _train(
+        core,
+        trainers.BpeTrainer(
+            vocab_size=350, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False
+        ),
+    )
     if bos:
         _prefix(core, bos)
     return core
@@ -75,7 +82,10 @@ def unigram(specials: tuple[str, ...], *, bos: str, scheme: str = "first") -> To
     core = Tokenizer(models.Unigram())
     core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
     core.decoder = decoders.Metaspace(prepend_scheme=scheme)
-    _train(core, trainers.UnigramTrainer(vocab_size=200, special_tokens=list(specials), unk_token="<unk>", show_progress=False))
+    _train(
+        core,
+        trainers.UnigramTrainer(vocab_size=200, special_tokens=list(specials), unk_token="<unk>", show_progress=False),
+    )
     _prefix(core, bos)
     return core
 
@@ -170,11 +180,26 @@ _FAMILIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "mistral": ("MistralConfig", "MistralForCausalLM", "metaspace-first", {**_GROUPED, "sliding_window": None}),
     "gemma": ("GemmaConfig", "GemmaForCausalLM", "no-prepend", {**_GROUPED, "head_dim": 8}),
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", "no-prepend", {**_GROUPED, "head_dim": 8, "sliding_window": 64}),
-    "gpt2": ("GPT2Config", "GPT2LMHeadModel", "byte-level-gpt2", {"n_embd": WIDTH, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS}),
-    "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", "byte-level-gpt2", {**_COMMON, "max_position_embeddings": POSITIONS}),
+    "gpt2": (
+        "GPT2Config",
+        "GPT2LMHeadModel",
+        "byte-level-gpt2",
+        {"n_embd": WIDTH, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS},
+    ),
+    "gpt_neox": (
+        "GPTNeoXConfig",
+        "GPTNeoXForCausalLM",
+        "byte-level-gpt2",
+        {**_COMMON, "max_position_embeddings": POSITIONS},
+    ),
     "phi3": ("Phi3Config", "Phi3ForCausalLM", "prepend-phi3", {**_GROUPED, "tie_word_embeddings": False}),
-    "bert": ("BertConfig", "BertLMHeadModel", "wordpiece", {**_COMMON, "max_position_embeddings": POSITIONS, "is_decoder": True}),
-}  # fmt: skip
+    "bert": (
+        "BertConfig",
+        "BertLMHeadModel",
+        "wordpiece",
+        {**_COMMON, "max_position_embeddings": POSITIONS, "is_decoder": True},
+    ),
+}
 ARCHITECTURES = tuple(_FAMILIES)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jinja2 import TemplateError
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 
 from spring_integrations.errors import PromptError
@@ -30,13 +29,9 @@ class ChatPrompt:
         """Returns the prompt for the messages.
 
         Raises:
-            PromptError: if there are none, one holds more than text, or the template refuses them
-                or loses the boundary.
+            PromptError: if the template refuses them or loses the boundary.
         """
-        if not messages:
-            msg = "there are no messages to answer; give at least one user message"
-            raise PromptError(msg)
-        turns = mark_last_turn([(_role(m), _text(m)) for m in messages], self._model.boundary_rule)
+        turns = mark_last_turn([(_role(m), m.content or "") for m in messages], self._model.boundary_rule)
         prompt = self._render(turns)
         wanted = sum(content.count(MARK) for _, content in turns)
         if prompt.count(MARK) != wanted:
@@ -58,7 +53,7 @@ class ChatPrompt:
     def _render(self, turns: list[tuple[str, str]]) -> str:
         try:
             return self._apply(turns)
-        except TemplateError as error:
+        except Exception as error:  # a template is a program of the model's author
             if len(turns) > 1 and turns[0][0] == "system":
                 # Templates without a system role (Gemma's) want such text in the first user turn.
                 (_, system), (role, content), *rest = turns
@@ -69,7 +64,7 @@ class ChatPrompt:
 
     def _apply(self, turns: list[tuple[str, str]]) -> str:
         conversation = [{"role": role, "content": content} for role, content in turns]
-        with self._model.shared.lock:
+        with self._model.shared.text_lock:
             return str(
                 self._model.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
             )
@@ -80,9 +75,14 @@ def _role(message: ChatMessage) -> str:
     return _ROLES.get(role, role.value)
 
 
-def _text(message: ChatMessage) -> str:
-    other = [type(block).__name__ for block in message.blocks if not isinstance(block, TextBlock)]
-    if other:
-        msg = f"the backbone reads text only, but a {message.role} message holds {', '.join(other)}"
+def check_messages(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
+    """Returns the messages; raises PromptError if there are none or one holds more than text."""
+    if not messages:
+        msg = "there are no messages to answer; give at least one user message"
         raise PromptError(msg)
-    return message.content or ""
+    for message in messages:
+        other = [type(block).__name__ for block in message.blocks if not isinstance(block, TextBlock)]
+        if other:
+            msg = f"the backbone reads text only, but a {_role(message)} message holds {', '.join(other)}"
+            raise PromptError(msg)
+    return messages

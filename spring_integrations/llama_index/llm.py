@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import fields
 from typing import Any, NamedTuple, TypeVar
 
+from llama_index.core.base.llms.generic_utils import messages_to_prompt
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -25,14 +24,16 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, fie
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
 
+from spring_integrations import aio
 from spring_integrations.errors import SettingsError
 from spring_integrations.generation import GenerationSettings
-from spring_integrations.llama_index.chat import ChatPrompt
-from spring_integrations.model import OnMissingBoundary, SpringModel
+from spring_integrations.llama_index.chat import ChatPrompt, check_messages
+from spring_integrations.model import Generation as Answer
+from spring_integrations.model import OnMissingBoundary, OnTooLong, SpringModel
 from spring_integrations.prompt import BoundaryRule
 
 _LOADING = ("dtype", "device_map", "revision", "quantization_config", "attn_implementation", "trust_remote_code")
-_RULES = ("k", "boundary_rule", "on_missing_boundary")
+_RULES = ("k", "boundary_rule", "on_missing_boundary", "on_too_long")
 _PER_CALL = ("k", *(f.name for f in fields(GenerationSettings)))
 _Response = TypeVar("_Response", CompletionResponse, ChatResponse)
 
@@ -59,6 +60,8 @@ class SpringHFLLM(CustomLLM):
     """Your own rule where the tokens go: a template with {context} and {question}, or a regular expression."""
     on_missing_boundary: OnMissingBoundary | None = Field(default=None, frozen=True)
     """What to do with a prompt without a boundary; None means "ignore", or as in `model=`."""
+    on_too_long: OnTooLong | None = Field(default=None, frozen=True)
+    """Warn when passages are dropped because a prompt is too long, or raise; None means "warn", or as in `model=`."""
     is_chat_model: bool | None = Field(default=None, frozen=True)
     """Whether LlamaIndex sends messages; None means if the tokenizer has a chat template."""
     max_new_tokens: int | None = None
@@ -70,7 +73,7 @@ class SpringHFLLM(CustomLLM):
     top_p: float | None = None
     """Sample among the likeliest tokens of this total probability."""
     num_beams: int | None = None
-    """Above 1 is beam search, which cannot stream."""
+    """Above 1 is beam search; a stream has one piece then."""
     repetition_penalty: float | None = None
     """1 is none."""
     stop: str | list[str] | None = None
@@ -91,7 +94,6 @@ class SpringHFLLM(CustomLLM):
     """Whether code from the hub may run; None means no."""
 
     _spring: SpringModel = PrivateAttr()
-    _templated: bool = PrivateAttr(default=False)
     _scaffold: int = PrivateAttr(default=0)
 
     def __init__(
@@ -121,8 +123,7 @@ class SpringHFLLM(CustomLLM):
         super().__init__(model_id=model_id, tokens_path=path, **settings)
         self._spring = self._load() if model is None else self._adopt(model)
         self._spring.settings.with_changes({n: v for n, v in self._arguments({}).items() if n != "k"})
-        self._templated = bool(self._spring.tokenizer.chat_template) and self.is_chat_model is not False
-        if self._templated:
+        if self._spring.tokenizer.chat_template and self.is_chat_model is not False:
             chat = ChatPrompt(self._spring)
             self._scaffold = chat.scaffold()
             self.messages_to_prompt = settings.get("messages_to_prompt") or chat
@@ -154,7 +155,7 @@ class SpringHFLLM(CustomLLM):
         shared = self._spring.shared
 
         def encode(text: str) -> list[int]:
-            with shared.lock:
+            with shared.text_lock:
                 return list(shared.tokenizer(text, add_special_tokens=False).input_ids)
 
         return encode
@@ -217,29 +218,25 @@ class SpringHFLLM(CustomLLM):
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """As `complete`, in a thread."""
+        """As `complete`, in the backbone's thread."""
         text = self._format(prompt, formatted)
-        return _completion(await asyncio.to_thread(self._answer, text, kwargs))
+        return _completion(await aio.run(self._spring.shared, self._answer, text, kwargs))
 
     @llm_completion_callback()
-    async def astream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> CompletionResponseAsyncGen:
-        """As `stream_complete`, in threads."""
-        text = self._format(prompt, formatted)
-        return _aeach(await asyncio.to_thread(self._parts, text, kwargs), _completion)
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """As `stream_complete`, in the backbone's thread."""
+        return _aeach(self, self._format(prompt, formatted), kwargs, _completion)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """As `chat`, in a thread."""
+        """As `chat`, in the backbone's thread."""
         text = self._format_chat(messages)
-        return _chat(await asyncio.to_thread(self._answer, text, kwargs))
+        return _chat(await aio.run(self._spring.shared, self._answer, text, kwargs))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """As `stream_chat`, in threads."""
-        text = self._format_chat(messages)
-        return _aeach(await asyncio.to_thread(self._parts, text, kwargs), _chat)
+        """As `stream_chat`, in the backbone's thread."""
+        return _aeach(self, self._format_chat(messages), kwargs, _chat)
 
     def _load(self) -> SpringModel:
         if not self.model_id:
@@ -251,12 +248,12 @@ class SpringHFLLM(CustomLLM):
     def _adopt(self, model: SpringModel) -> SpringModel:
         given = [n for n in ("model_id", "tokens_path", *_LOADING) if getattr(self, n) not in (None, "")]
         if given:
-            msg = f"{', '.join(given)} belong to loading a backbone, but model= is loaded already; give one or the other"
+            msg = f"model= is loaded already, so {', '.join(given)} cannot apply; give one or the other"
             raise SettingsError(msg)
         chosen = {n: v for n in _RULES if (v := getattr(self, n)) is not None}
         if not chosen:
             return model
-        rules = {n: getattr(model, n) for n in (*_RULES, "settings", "on_too_long")} | chosen
+        rules = {n: getattr(model, n) for n in (*_RULES, "settings")} | chosen
         return SpringModel(model.shared, tokens=model.tokens, on_other_backbone="ignore", **rules)
 
     def _arguments(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -270,27 +267,18 @@ class SpringHFLLM(CustomLLM):
         return self.completion_to_prompt(prompt)
 
     def _format_chat(self, messages: Sequence[ChatMessage]) -> str:
-        assert self.messages_to_prompt is not None  # set by LLM's validator
-        return self.messages_to_prompt(messages)
+        return (self.messages_to_prompt or messages_to_prompt)(check_messages(messages))
 
     def _answer(self, prompt: str, changes: dict[str, Any]) -> _Part:
         (done,) = self._spring.generate(prompt, **self._arguments(changes))
         return _Part(done.text, None, done.info())
 
     def _parts(self, prompt: str, changes: dict[str, Any]) -> Generator[_Part, None, None]:
-        pieces = self._spring.stream(prompt, **self._arguments(changes))
-
-        def parts() -> Generator[_Part, None, None]:
-            text = ""
-            with closing(pieces):  # type: ignore[type-var]
-                for piece in pieces:
-                    if isinstance(piece, str):
-                        text += piece
-                        yield _Part(text, piece, {})
-                    else:
-                        yield _Part(piece.text, "", piece.info())
-
-        return parts()
+        arguments = self._arguments(changes)
+        if arguments.get("num_beams", self._spring.settings.num_beams) > 1:
+            (done,) = self._spring.generate(prompt, **arguments)
+            return _accumulated(piece for piece in (done.text, done))
+        return _accumulated(self._spring.stream(prompt, **arguments))
 
 
 class _Part(NamedTuple):
@@ -299,6 +287,17 @@ class _Part(NamedTuple):
     text: str
     delta: str | None
     info: dict[str, Any]
+
+
+def _accumulated(pieces: Iterator[str | Answer]) -> Generator[_Part, None, None]:
+    text = ""
+    with closing(pieces):  # type: ignore[type-var]
+        for piece in pieces:
+            if isinstance(piece, str):
+                text += piece
+                yield _Part(text, piece, {})
+            else:
+                yield _Part(piece.text, "", piece.info())
 
 
 def _completion(part: _Part) -> CompletionResponse:
@@ -320,21 +319,11 @@ def _each(
 
 
 async def _aeach(
-    parts: Generator[_Part, None, None], convert: Callable[[_Part], _Response]
+    llm: SpringHFLLM, prompt: str, changes: dict[str, Any], convert: Callable[[_Part], _Response]
 ) -> AsyncGenerator[_Response, None]:
-    """Steps through the parts in threads; a consumer that stops or is cancelled stops the model."""
-    lock = threading.Lock()  # a cancelled step still runs when the generator is to be closed
-
-    def step() -> _Part | None:
-        with lock:
-            return next(parts, None)
-
-    def close() -> None:
-        with lock:
-            parts.close()
-
+    parts = aio.iterate(llm.model.shared, lambda: llm._parts(prompt, changes))
     try:
-        while (part := await asyncio.to_thread(step)) is not None:
+        async for part in parts:
             yield convert(part)
     finally:
-        await asyncio.to_thread(close)
+        await parts.aclose()  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ completion and chat models.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,9 +26,9 @@ def _numbered(context: str | Sequence[str]) -> str:
     joined = context if isinstance(context, str) else "\n\n".join(context)
     parsed = RagPrompt.parse(joined)
     ends = [0, *parsed.passage_ends, len(parsed.text)]
-    pieces = [parsed.text[start:end].strip() for start, end in zip(ends, ends[1:], strict=False)]
+    pieces = [parsed.text[start:end].strip() for start, end in itertools.pairwise(ends)]
     prompt = RagPrompt.from_passages([piece for piece in pieces if piece] or [""], "?")
-    numbered = prompt.before.rstrip("\n")
+    numbered = prompt.before.removesuffix("\n\n")
     for end in reversed(prompt.passage_ends):
         numbered = numbered[:end] + MARK + numbered[end:]
     return numbered

@@ -136,7 +136,7 @@ def _check_same(collection: Any, embedder: str, folder: Path) -> None:
     wanted = {"embedder": embedder, "space": _SPACE}
     found = {
         "embedder": (collection.metadata or {}).get("embedder"),
-        "space": (collection.configuration.get("hnsw") or {}).get("space"),
+        "space": (collection.configuration_json.get("hnsw") or {}).get("space"),
     }
     for what, value in wanted.items():
         if found[what] != value:

@@ -86,7 +86,7 @@ def train(
     result = trainer.train(resume_from_checkpoint=last)
     metadata = TokensMetadata(
         backbone=backbone.name,
-        fingerprint=fingerprint(backbone.model.get_input_embeddings()),  # type: ignore[arg-type]
+        fingerprint=fingerprint(backbone.model.get_input_embeddings()),
         template=TEMPLATE,
         training=asdict(config) | {"examples": len(examples), "loss": round(result.training_loss, 4)},
     )
@@ -143,4 +143,5 @@ class _Task(nn.Module):
 class _Trainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # TrainingSet shuffles by itself, so that a resumed run sees the same order.
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        data: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(data)

@@ -1,0 +1,81 @@
+"""What the LlamaIndex tests share: a model that records what it got, an offline embedding, documents."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import tiny_models
+from llama_index.core.embeddings import BaseEmbedding
+from llama_index.core.schema import TextNode
+
+from spring_integrations import Generation, RagPrompt, SpringModel, SpringTokens
+
+WIDE = 4096
+
+NODES = tuple(
+    TextNode(id_=f"n{i}", text=text, metadata={"city": city})
+    for i, (city, text) in enumerate(
+        [
+            ("Lima", "Lima is the capital of Peru. The river Rímac flows through the city to the Pacific."),
+            ("Quito", "Quito is the capital of Ecuador and lies at the foot of the volcano Pichincha."),
+            ("Oslo", "Oslo is the capital of Norway; its harbour lies at the head of a long fjord."),
+            ("Accra", "Accra is the capital of Ghana, a port on the Gulf of Guinea with wide beaches."),
+        ]
+    )
+)
+
+
+class RecordingModel(SpringModel):
+    """Keeps every prompt it was given, and what it did."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.calls: list[tuple[str, Generation]] = []
+
+    def generate(self, prompts: Any, **kwargs: Any) -> list[Generation]:
+        done = super().generate(prompts, **kwargs)
+        self.calls += zip([prompts] if isinstance(prompts, str) else prompts, done, strict=True)
+        return done
+
+    def stream(self, prompt: str | RagPrompt, **kwargs: Any) -> Iterator[str | Generation]:
+        pieces = super().stream(prompt, **kwargs)
+
+        def recorded() -> Iterator[str | Generation]:
+            try:
+                for piece in pieces:
+                    if isinstance(piece, Generation):
+                        self.calls.append((str(prompt), piece))
+                    yield piece
+            finally:
+                pieces.close()  # type: ignore[attr-defined]
+
+        return recorded()
+
+
+def recording_model(tokens: SpringTokens | None, *, window: int = WIDE, template: bool = True) -> RecordingModel:
+    """Returns a tiny Llama that records; its rotary positions allow any window."""
+    model, tokenizer = tiny_models.build("llama")
+    model.config.max_position_embeddings = window
+    tokenizer.model_max_length = window
+    if not template:
+        tokenizer.chat_template = None
+    return RecordingModel(model, tokenizer, tokens)
+
+
+class HashEmbedding(BaseEmbedding):
+    """Words hashed into 64 counts: texts that share words are near."""
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        vector = [0.01] * 64
+        for word in re.findall(r"\w+", text.lower()):
+            vector[zlib.crc32(word.encode()) % 64] += 1.0
+        return vector
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._get_text_embedding(query)
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_text_embedding(query)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PromptTuningConfig, get_peft_model
+
+import spring_integrations
+from spring_integrations import SpringTokens
+
+QUESTION = "Which river drains Lake Tanganyika?"
+
+
+def spring_rag(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own, offline."""
+    env = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "160",
+        "PYTHONUTF8": "1",
+        "PYTHONPATH": str(Path(spring_integrations.__file__).parents[1]),
+    }
+    command = [sys.executable, "-m", "spring_integrations.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", env=env, check=False, timeout=300)
+
+
+def assert_one_line_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for part in ("Error: ", *parts):
+        assert part in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs")
+    lake = "[bold] \x1b[31m Lake Tanganyika drains through the Lukuga River into the Congo."
+    (folder / "lakes.md").write_text(f"# Great lakes\n\n{lake}\n", encoding="utf-8")
+    (folder / "towns").mkdir()
+    (folder / "towns" / "astana.txt").write_text("Astana is the capital of Kazakhstan.", encoding="utf-8")
+    (folder / "towns" / "lima.txt").write_text("Lima is the capital of Peru.", encoding="utf-8")
+    return folder
+
+
+def test_version():
+    done = spring_rag("--version")
+    assert (done.returncode, done.stdout) == (0, f"spring-rag {spring_integrations.__version__}\n")
+
+
+def test_ask_reports_answer_sources_and_what_was_done(docs, llama_folder, tokens_file):
+    done = spring_rag("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--tokens", tokens_file, "--top", 2)
+    assert done.returncode == 0, done.stderr
+    assert "With 8 virtual tokens" in done.stdout
+    assert "Plain" not in done.stdout
+    did = re.search(r"^k = 8, boundary = explicit, (\d+) prompt tokens, \d+ answer tokens \((stop|length)\), [\d.]+ s$",
+                    done.stdout, re.M)  # fmt: skip
+    assert did
+    assert int(did.group(1)) > 8
+    rows = re.findall(r"^ \[(\d)\] +([\d.]+) +(.*)$", done.stdout, re.M)
+    assert [number for number, _, _ in rows] == ["1", "2"]
+    assert "Great lakes" in rows[0][2]
+    assert "lakes.md, part 1" in rows[0][2]
+    assert "[bold]" in rows[0][2]
+    assert float(rows[0][1]) > float(rows[1][1])
+    assert "\x1b" not in done.stdout
+    assert "3 passages" in done.stdout
+
+
+def test_compare_shows_plain_and_tokens_and_plain_the_same_plain_answer(docs, llama_folder, tokens_file):
+    asked = ("ask", QUESTION, "--docs", docs / "lakes.md", "--model", llama_folder, "--tokens", tokens_file)
+    both = spring_rag(*asked, "--compare", "--k", 3)
+    plain = spring_rag(*asked, "--plain")
+    assert both.returncode == plain.returncode == 0, both.stderr + plain.stderr
+    assert re.findall(r"^k = (\d)", both.stdout, re.M) == ["0", "3"]
+    assert re.findall(r"^k = (\d)", plain.stdout, re.M) == ["0"]
+    first, second = _answers(both.stdout)
+    assert _answers(plain.stdout) == [first]
+    assert first != second
+
+
+def _answers(stdout: str) -> list[str]:
+    return re.findall(r"^(?:Plain|With)[^\n]*\n(.*?)^k = ", stdout, re.M | re.S)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--k", "9"], ["k=9", "n=8"]),
+        (["--k", "-1"], ["k=-1", "n=8"]),
+        (["--top", "0"], ["k=0 passages"]),
+        (["--plain", "--compare"], ["--plain", "--compare"]),
+        (["--plain", "--k", "3"], ["--plain", "--k 3"]),
+        (["--compare", "--k", "0"], ["--compare", "--tokens"]),
+    ],
+)
+def test_impossible_options_are_one_line(docs, llama_folder, tokens_file, options, parts):
+    asked = ("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--tokens", tokens_file)
+    assert_one_line_error(spring_rag(*asked, *options), *parts)
+
+
+def test_an_empty_question_is_one_line(docs):
+    assert_one_line_error(spring_rag("ask", "  ", "--docs", docs), "question is empty")
+
+
+def test_missing_and_empty_documents_are_one_line(tmp_path):
+    assert_one_line_error(spring_rag("ask", QUESTION, "--docs", tmp_path / "gone"), "gone", ".md and .txt")
+    (tmp_path / "notes.docx").write_bytes(b"x")
+    assert_one_line_error(spring_rag("ask", QUESTION, "--docs", tmp_path), str(tmp_path), ".md and .txt")
+
+
+def test_a_model_that_is_nowhere_is_one_line(docs):
+    done = spring_rag("ask", QUESTION, "--docs", docs, "--model", "nobody/nothing")
+    assert_one_line_error(done, "nobody/nothing", "'demo'")
+
+
+def test_missing_tokens_are_one_line(docs, llama_folder, tmp_path):
+    gone = tmp_path / "gone.safetensors"
+    done = spring_rag("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--tokens", gone)
+    assert_one_line_error(done, str(gone))
+
+
+def test_comparing_without_tokens_says_what_is_missing(docs, llama_folder):
+    done = spring_rag("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--compare")
+    assert_one_line_error(done, "--tokens")
+
+
+def test_convert_the_authors_file_and_inspect_it(tmp_path):
+    table = torch.randn(50, 16)
+    torch.save(torch.nn.Parameter(table), tmp_path / "authors.pt")
+    target = tmp_path / "made" / "tokens.safetensors"
+    done = spring_rag("tokens", "convert", tmp_path / "authors.pt", target, "--backbone", "mistralai/Mistral-7B")
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(SpringTokens.load(target).embeddings, table)
+    shown = spring_rag("tokens", "inspect", target)
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r"n \(tokens\).* 50 ", shown.stdout)
+    assert re.search(r"d \(width\).* 16 ", shown.stdout)
+    assert re.search(r"backbone.* mistralai/Mistral-7B ", shown.stdout)
+    assert re.search(r"license.* unknown ", shown.stdout)
+
+
+def test_convert_a_peft_adapter_keeps_its_backbone(llama, tmp_path):
+    tuned = get_peft_model(llama[0], PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5))
+    tuned.peft_config["default"].base_model_name_or_path = "org/base"
+    tuned.save_pretrained(tmp_path / "adapter")
+    target = tmp_path / "tokens.safetensors"
+    done = spring_rag("tokens", "convert", tmp_path / "adapter", target)
+    assert done.returncode == 0, done.stderr
+    found = SpringTokens.load(target)
+    assert torch.equal(found.embeddings, tuned.prompt_encoder["default"].embedding.weight.detach())
+    assert found.metadata.backbone == "org/base"
+
+
+def test_files_that_hold_no_tokens_are_one_line(tmp_path, tokens_file):
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    assert_one_line_error(spring_rag("tokens", "inspect", tmp_path / "junk.safetensors"), "junk.safetensors")
+    done = spring_rag("tokens", "convert", tokens_file, tmp_path / "tokens.bin")
+    assert_one_line_error(done, "tokens.bin", ".safetensors")
+    assert not (tmp_path / "tokens.bin").exists()

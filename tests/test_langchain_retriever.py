@@ -1,0 +1,139 @@
+"""The LangChain retriever, compressor and prompt."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_classic.retrievers import ContextualCompressionRetriever, EnsembleRetriever
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import BaseDocumentCompressor, Document
+from langchain_core.runnables import ConfigurableField, RunnableConfig, RunnableLambda
+from langchain_parts import QUESTION, TEXTS, OverlapRetriever, chroma, documents, visible
+from pydantic import ValidationError
+
+from spring_integrations import MARK, RagPrompt
+from spring_integrations.errors import DataError
+from spring_integrations.langchain import SPRING_PROMPT, SpringDocumentCompressor, SpringRetriever
+from spring_integrations.prompt import remove_marks
+
+
+class Runs(BaseCallbackHandler):
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.parents: list[Any] = []
+
+    def on_retriever_start(self, serialized: Any, query: str, *, parent_run_id: Any = None, **kwargs: Any) -> None:
+        self.names.append(kwargs["name"])
+        self.parents.append(parent_run_id)
+
+
+def test_documents_come_back_marked_in_order_as_copies() -> None:
+    inner = OverlapRetriever(docs=documents())
+    plain = inner.invoke(QUESTION)
+    found = SpringRetriever(retriever=inner).invoke(QUESTION)
+    assert [d.id for d in found] == [d.id for d in plain] != [d.id for d in documents()]
+    assert [d.metadata for d in found] == [d.metadata for d in plain]
+    assert all(d.page_content.endswith(MARK) for d in found)
+    assert [visible(d.page_content) for d in found] == [d.page_content for d in plain]
+    found[0].metadata["source"]["page"] = 99
+    assert inner.docs == documents()
+
+
+def test_control_text_in_a_passage_is_broken_up() -> None:
+    docs = [Document(page_content=f"a </s> [ref3] <|sys|> \u2063 {MARK} <custom> z")]
+    retriever = SpringRetriever(retriever=RunnableLambda(lambda _: docs), special_tokens=("<custom>",))
+    text = retriever.invoke("q")[0].page_content
+    assert not any(token in text for token in ("</s>", "[ref3]", "<|sys|>", "<custom>"))
+    assert text.count(MARK) == 1 and text.endswith(MARK)
+
+
+def test_async_uses_the_wrapped_retrievers_own() -> None:
+    inner = OverlapRetriever(docs=documents())
+    retriever = SpringRetriever(retriever=inner)
+    found = asyncio.run(retriever.ainvoke(QUESTION))
+    assert inner.calls[-1]["async"]
+    assert found == retriever.invoke(QUESTION)
+    assert asyncio.run(retriever.abatch([QUESTION, "Lima"])) == retriever.batch([QUESTION, "Lima"])
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_callbacks_config_and_arguments_reach_the_wrapped_retriever(is_async: bool) -> None:
+    inner = OverlapRetriever(docs=documents())
+    retriever, runs = SpringRetriever(retriever=inner), Runs()
+    config: RunnableConfig = {"callbacks": [runs], "tags": ["mine"], "run_name": "outer"}
+    if is_async:
+        found = asyncio.run(retriever.ainvoke(QUESTION, config, top=1))
+    else:
+        found = retriever.invoke(QUESTION, config, top=1)
+    assert len(found) == 1
+    assert runs.names == ["outer", "OverlapRetriever"]
+    assert runs.parents[0] is None and runs.parents[1] is not None
+    assert inner.calls[-1]["tags"] == ["mine"]
+
+
+def test_configurable_retrievers_can_be_wrapped() -> None:
+    inner = chroma().configurable_fields(search_kwargs=ConfigurableField(id="search"))
+    retriever = SpringRetriever(retriever=inner)
+    assert len(retriever.invoke(QUESTION)) == 2
+    assert len(retriever.invoke(QUESTION, {"configurable": {"search": {"k": 1}}})) == 1
+    assert len(asyncio.run(retriever.ainvoke(QUESTION, {"configurable": {"search": {"k": 3}}}))) == 3
+
+
+def test_nothing_found_stays_nothing() -> None:
+    assert SpringRetriever(retriever=OverlapRetriever(docs=[])).invoke(QUESTION) == []
+    assert SpringDocumentCompressor().compress_documents([], QUESTION) == []
+
+
+@given(st.text())
+def test_marking_twice_changes_nothing_and_text_is_kept(text: str) -> None:
+    once = SpringRetriever(retriever=RunnableLambda(lambda _: [Document(page_content=text)]))
+    twice = SpringRetriever(retriever=once)
+    (document,) = once.invoke("q")
+    assert twice.invoke("q") == [document]
+    assert visible(remove_marks(document.page_content)) == visible(text)
+
+
+def test_a_result_without_documents_is_an_error() -> None:
+    with pytest.raises(DataError, match="expected a list of Documents"):
+        SpringRetriever(retriever=RunnableLambda(lambda _: ["text"])).invoke("q")
+    with pytest.raises(ValidationError):
+        SpringRetriever(retriever="chroma")
+    with pytest.raises(ValidationError, match="specials"):
+        SpringRetriever(retriever=OverlapRetriever(docs=[]), specials=("<s>",))
+
+
+def test_compressor_inside_contextual_compression() -> None:
+    inner = OverlapRetriever(docs=documents())
+    retriever = ContextualCompressionRetriever(base_compressor=SpringDocumentCompressor(), base_retriever=inner)
+    assert retriever.invoke(QUESTION) == SpringRetriever(retriever=inner).invoke(QUESTION)
+    assert asyncio.run(retriever.ainvoke(QUESTION)) == retriever.invoke(QUESTION)
+    assert inner.docs == documents()
+
+
+def test_wraps_compression_and_ensembles() -> None:
+    class Reversed(BaseDocumentCompressor):
+        def compress_documents(self, documents: Any, query: str, callbacks: Any = None) -> list[Document]:
+            return list(reversed(documents))
+
+    inner = OverlapRetriever(docs=documents())
+    plain = [d.id for d in inner.invoke(QUESTION)]
+    compression = ContextualCompressionRetriever(base_compressor=Reversed(), base_retriever=inner)
+    found = SpringRetriever(retriever=compression).invoke(QUESTION)
+    assert [d.id for d in found] == plain[::-1]
+    ensemble = SpringRetriever(retriever=EnsembleRetriever(retrievers=[inner, chroma(3)]))
+    texts = [d.page_content for d in ensemble.invoke(QUESTION)]
+    assert sorted(map(visible, texts)) == sorted(TEXTS)
+
+
+def test_the_prompt_is_the_training_format() -> None:
+    passages = [f"[{i}] {text}" for i, text in enumerate(TEXTS[:2], 1)]
+    official = RagPrompt.from_passages(TEXTS[:2], QUESTION)
+    assert SPRING_PROMPT.format(context="\n".join(passages), question=QUESTION) == official.text
+    context = "\n\n".join(d.page_content for d in SpringDocumentCompressor().compress_documents(documents(), QUESTION))
+    parsed = RagPrompt.parse(SPRING_PROMPT.format(context=context, question=QUESTION))
+    assert (parsed.boundary, parsed.after) == ("question", f"Question: {QUESTION}\nAnswer:")
+    assert len(parsed.passage_ends) == len(TEXTS)
