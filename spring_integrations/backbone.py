@@ -255,7 +255,7 @@ class Backbone:
     def _adds_bos(self, text: str) -> bool:
         # A rendered chat template opens with the BOS token already; a second one hurts.
         bos = self.tokenizer.bos_token
-        return True
+        return not (bos and text.startswith(str(bos)))
 
     def _seam_tokenizer(self) -> PreTrainedTokenizerBase:
         if self._seamed is None:

@@ -15,6 +15,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.outputs import LLMResult
 from langchain_core.retrievers import BaseRetriever
+from pydantic import Field
 
 QUESTION = "Who got the first Nobel Prize in Physics?"
 TEXTS = (
@@ -51,7 +52,7 @@ class OverlapRetriever(BaseRetriever):
     """BM25-like: the documents that share most words with the query; `top` can be given per call."""
 
     docs: list[Document]
-    calls: list[dict[str, Any]] = []  # pydantic copies the default
+    calls: list[dict[str, Any]] = Field(default_factory=list)
 
     def _get_relevant_documents(self, query: str, *, run_manager: Any, top: int = 3) -> list[Document]:
         self.calls.append({"tags": run_manager.tags, "parent": run_manager.parent_run_id})

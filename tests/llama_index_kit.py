@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import tiny_models
+import torch
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.schema import TextNode
 
-from spring_integrations import Generation, RagPrompt, SpringModel, SpringTokens
+from spring_integrations import MARK, Generation, RagPrompt, SpringModel, SpringTokens
 
 WIDE = 4096
+RAG = f"[1] Lima is the capital of Peru.{MARK}\n\nQuestion: what is the capital of Peru?\nAnswer:"
+PLAIN = "What is the capital of Peru?"
 
 NODES = tuple(
     TextNode(id_=f"n{i}", text=text, metadata={"city": city})
@@ -79,3 +83,16 @@ class HashEmbedding(BaseEmbedding):
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return self._get_text_embedding(query)
+
+
+def user(text: str) -> ChatMessage:
+    return ChatMessage(role=MessageRole.USER, content=text)
+
+
+def plain_backbone(text: str, *, max_new_tokens: int = 8) -> str:
+    """What transformers itself answers, without any code of ours."""
+    model, tokenizer = tiny_models.build("llama")
+    inputs = tokenizer(text, return_tensors="pt")
+    with torch.inference_mode():
+        out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
+    return str(tokenizer.decode(out[0, inputs.input_ids.shape[1] :], skip_special_tokens=True))

@@ -220,7 +220,8 @@ def test_tokens_come_while_the_model_runs_and_closing_stops_it(llm: SpringHFLLM)
 
 def test_an_error_of_the_model_reaches_every_caller(llm: SpringHFLLM, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**kwargs: Any) -> Any:
-        raise RuntimeError("out of memory")
+        msg = "out of memory"
+        raise RuntimeError(msg)
 
     monkeypatch.setattr(llm.model.backbone, "generate", fail)
     for call in (

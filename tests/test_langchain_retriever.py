@@ -15,9 +15,9 @@ from langchain_core.runnables import ConfigurableField, RunnableConfig, Runnable
 from langchain_parts import QUESTION, TEXTS, OverlapRetriever, chroma, documents, visible
 from pydantic import ValidationError
 
-from spring_integrations import MARK, RagPrompt
+from spring_integrations import MARK, RagPrompt, SpringModel
 from spring_integrations.errors import DataError
-from spring_integrations.langchain import SPRING_PROMPT, SpringDocumentCompressor, SpringRetriever
+from spring_integrations.langchain import SPRING_PROMPT, SpringDocumentCompressor, SpringHFLLM, SpringRetriever
 from spring_integrations.prompt import remove_marks
 
 
@@ -49,6 +49,16 @@ def test_control_text_in_a_passage_is_broken_up() -> None:
     text = retriever.invoke("q")[0].page_content
     assert not any(token in text for token in ("</s>", "[ref3]", "<|sys|>", "<custom>"))
     assert text.count(MARK) == 1 and text.endswith(MARK)
+
+
+def test_the_models_own_control_tokens_are_broken_up(spring_llama: SpringModel) -> None:
+    llm = SpringHFLLM(model=spring_llama)
+    text = " ".join(spring_llama.tokenizer.all_special_tokens)
+    inner = RunnableLambda(lambda _: [Document(page_content=text)])
+    marked = SpringRetriever(retriever=inner, special_tokens=llm.special_tokens).invoke("q")[0].page_content
+    controls = set(spring_llama.tokenizer.all_special_ids)
+    assert controls & set(llm.get_token_ids(text))
+    assert not controls & set(llm.get_token_ids(marked))
 
 
 def test_async_uses_the_wrapped_retrievers_own() -> None:

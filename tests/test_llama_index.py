@@ -13,6 +13,7 @@ import chromadb
 import pytest
 from llama_index.core import Settings, StorageContext, VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
 from llama_index.vector_stores.chroma import ChromaVectorStore
@@ -20,6 +21,7 @@ from llama_index_kit import NODES, WIDE, HashEmbedding, RecordingModel, recordin
 
 from spring_integrations import MARK, RagPrompt, SpringTokens
 from spring_integrations.llama_index import (
+    SpringCallError,
     SpringHFLLM,
     SpringNodePostprocessor,
     SpringRetriever,
@@ -34,7 +36,7 @@ LONG = TextNode(id_="long", text=" ".join(f"Fact {i} of Peru: its capital is Lim
 CONTEXT = re.compile(r"Fact \d|Rímac|Pichincha|fjord|beaches")
 MODES = ("compact", "refine", "tree_summarize", "simple_summarize", "accumulate")
 # Room for a prompt and a part of the context only.
-SMALL = 1000
+SMALL = {True: 1000, False: 640}
 OURS = {
     "text_qa_template": text_qa_template,
     "refine_template": refine_template,
@@ -44,9 +46,11 @@ OURS = {
 
 @pytest.fixture(autouse=True)
 def _global_settings() -> Iterator[None]:
-    kept = Settings._tokenizer, Settings._llm, Settings._embed_model
+    names = ("_tokenizer", "_prompt_helper", "_llm", "_embed_model")
+    kept = {name: getattr(Settings, name) for name in names}
     yield
-    Settings._tokenizer, Settings._llm, Settings._embed_model = kept
+    for name, value in kept.items():
+        setattr(Settings, name, value)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +93,8 @@ def assert_boosted(llm: SpringHFLLM) -> None:
 def test_boost_reaches_every_call(
     index: VectorStoreIndex, random_tokens: SpringTokens, mode: str, chat: bool, small: bool, templates: dict[str, Any]
 ) -> None:
-    llm = make_llm(random_tokens, chat=chat, window=SMALL if small else WIDE)
+    llm = make_llm(random_tokens, chat=chat, window=SMALL[chat] if small else WIDE)
+    Settings.prompt_helper = llm.prompt_helper
     response = engine(index, llm, response_mode=mode, **templates).query(QUESTION)
     assert_boosted(llm)
     assert llm.metadata.is_chat_model is chat
@@ -101,10 +106,44 @@ def test_boost_reaches_every_call(
 
 
 def test_no_window_loses_the_boost_where_a_node_is_split(index: VectorStoreIndex, random_tokens: SpringTokens) -> None:
-    llm = make_llm(random_tokens, window=SMALL)
+    llm = make_llm(random_tokens, window=1200)
     engine(index, llm).query(QUESTION)
     assert any(MARK not in prompt for prompt, _ in calls(llm)), "the case is only met without a mark in some call"
     assert_boosted(llm)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_window_of_512_suffices(index: VectorStoreIndex, random_tokens: SpringTokens, mode: str) -> None:
+    llm = make_llm(random_tokens, window=512)
+    Settings.prompt_helper = llm.prompt_helper
+    engine(index, llm, response_mode=mode, **OURS).query(QUESTION)
+    assert_boosted(llm)
+    assert not any(done.dropped_passages for _, done in calls(llm))
+
+
+@pytest.mark.parametrize("mode", ["compact", "refine"])
+def test_a_window_of_512_suffices_without_our_prompt_helper(
+    index: VectorStoreIndex, random_tokens: SpringTokens, mode: str
+) -> None:
+    llm = make_llm(random_tokens, window=512)
+    engine(index, llm, response_mode=mode, **OURS).query(QUESTION)
+    assert len(calls(llm)) > 1
+    assert_boosted(llm)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_refused_prompt_is_an_error_in_every_mode(
+    index: VectorStoreIndex, random_tokens: SpringTokens, mode: str
+) -> None:
+    llm = make_llm(random_tokens)
+    strict = SpringHFLLM(model=llm.model, on_missing_boundary="error", is_chat_model=False)
+    custom = PromptTemplate("{context_str} {context_msg} {existing_answer} {query_str}")
+    unknown = {"text_qa_template": custom, "refine_template": custom, "summary_template": custom}
+    stock_engine = index.as_query_engine(llm=strict, response_mode=mode, **unknown)
+    with pytest.raises(SpringCallError, match="no boundary"):
+        stock_engine.query(QUESTION)
+    with pytest.raises(SpringCallError, match="no boundary"):
+        asyncio.run(stock_engine.aquery(QUESTION))
 
 
 def test_simple_summarize_inserts_a_list_and_ours_undoes_it(

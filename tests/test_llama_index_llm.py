@@ -10,34 +10,24 @@ import pickle
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.prompts import PromptTemplate
-from llama_index_kit import WIDE, RecordingModel, recording_model
+from llama_index_kit import PLAIN, RAG, WIDE, RecordingModel, plain_backbone, recording_model, user
 from pydantic import ValidationError
 
-from spring_integrations import MARK, SpringModel, SpringTokens
-from spring_integrations.errors import BoundaryError, PromptError, SettingsError, TokenCountError
+from spring_integrations import MARK, SpringTokens
+from spring_integrations.errors import BoundaryError, SettingsError, TokenCountError
 from spring_integrations.generation import GenerationSettings
-from spring_integrations.llama_index import SpringHFLLM, SpringNodePostprocessor
-
-RAG = f"[1] Lima is the capital of Peru.{MARK}\n\nQuestion: what is the capital of Peru?\nAnswer:"
-PLAIN = "What is the capital of Peru?"
-GEMMA_LIKE = (
-    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    "<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}<assistant>"
-)
+from spring_integrations.llama_index import SpringCallError, SpringHFLLM, SpringNodePostprocessor
 
 
 @pytest.fixture
@@ -54,19 +44,6 @@ def llm(spring: RecordingModel) -> SpringHFLLM:
 @pytest.fixture
 def chat(spring: RecordingModel) -> SpringHFLLM:
     return SpringHFLLM(model=spring, max_new_tokens=8)
-
-
-def user(text: str) -> ChatMessage:
-    return ChatMessage(role=MessageRole.USER, content=text)
-
-
-def plain_backbone(text: str, *, max_new_tokens: int = 8) -> str:
-    """What transformers itself answers, without any code of ours."""
-    model, tokenizer = tiny_models.build("llama")
-    inputs = tokenizer(text, return_tensors="pt")
-    with torch.inference_mode():
-        out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
-    return str(tokenizer.decode(out[0, inputs.input_ids.shape[1] :], skip_special_tokens=True))
 
 
 # Making one
@@ -92,8 +69,10 @@ def test_loaded_model_is_used_as_it_is(spring: RecordingModel) -> None:
 
 def test_rules_of_one_llm_do_not_reach_the_shared_model(spring: RecordingModel) -> None:
     strict = SpringHFLLM(model=spring, on_missing_boundary="error", is_chat_model=False, k=2)
-    with pytest.raises(BoundaryError):
+    with pytest.raises(SpringCallError, match="no boundary") as raised:
         strict.complete(PLAIN)
+    assert isinstance(raised.value.__cause__, BoundaryError)
+    assert not isinstance(raised.value, ValueError)
     ruled = SpringHFLLM(model=spring, boundary_rule="{context}>>{question}", is_chat_model=False, max_new_tokens=2)
     assert ruled.complete("some context>>a question").raw["boundary"] == "template"
     assert strict.complete(RAG, max_new_tokens=2).raw["k"] == 2
@@ -191,7 +170,7 @@ def test_stop_strings(llm: SpringHFLLM) -> None:
 @pytest.mark.parametrize("method", ["complete", "stream_complete", "chat", "stream_chat"])
 def test_unknown_call_arguments_are_refused(llm: SpringHFLLM, method: str) -> None:
     first = [user(PLAIN)] if "chat" in method else PLAIN
-    with pytest.raises(SettingsError, match="max_tokens"):
+    with pytest.raises(SpringCallError, match="max_tokens"):
         list(getattr(llm, method)(first, max_tokens=3))
 
 
@@ -243,89 +222,6 @@ def test_stopping_a_stream_stops_the_model(llm: SpringHFLLM) -> None:
     assert not [t for t in threading.enumerate() if t.name == "spring-stream"]
 
 
-# Chat
-
-
-def test_chat_prompt_is_the_template_with_the_mark_in_the_last_user_turn(
-    chat: SpringHFLLM, spring: RecordingModel
-) -> None:
-    messages = [
-        ChatMessage(role=MessageRole.SYSTEM, content=f"Context information is below.\nLima.{MARK}"),
-        user("an earlier question"),
-        ChatMessage(role=MessageRole.CHATBOT, content="an answer"),
-        user("which city?"),
-    ]
-    answer = chat.chat(messages)
-    turns = [("system", "Context information is below.\nLima."), ("user", "an earlier question")]
-    turns += [("assistant", "an answer"), ("user", f"{MARK}which city?")]
-    conversation = [{"role": role, "content": content} for role, content in turns]
-    wanted = spring.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-    assert spring.calls[-1][0] == wanted
-    assert answer.raw["k"] == 8
-    assert answer.message.role == MessageRole.ASSISTANT
-    assert messages[0].content == f"Context information is below.\nLima.{MARK}"
-
-
-def test_chat_without_context_equals_the_plain_backbone(chat: SpringHFLLM, spring: RecordingModel) -> None:
-    rendered = spring.tokenizer.apply_chat_template(
-        [{"role": "user", "content": PLAIN}], tokenize=False, add_generation_prompt=True
-    )
-    wanted = plain_backbone(rendered.removeprefix("<|begin_of_text|>"))
-    assert chat.chat([user(PLAIN)]).message.content == wanted
-    assert chat.complete(PLAIN).text == wanted, "a chat model's completion is one user message"
-
-
-def test_chat_without_a_template_is_rendered_as_llama_index_does(random_tokens: SpringTokens) -> None:
-    spring = recording_model(random_tokens, template=False)
-    llm = SpringHFLLM(model=spring, max_new_tokens=2)
-    llm.chat([ChatMessage(role=MessageRole.SYSTEM, content=f"Facts: Lima.{MARK}"), user("which city?")])
-    assert spring.calls[-1][0] == f"system: Facts: Lima.{MARK}\nuser: which city?\nassistant: "
-    assert (spring.calls[-1][1].k, spring.calls[-1][1].boundary) == (8, "last-turn")
-    assert not llm.metadata.is_chat_model
-
-
-def test_history_does_not_carry_what_was_done_into_the_next_prompt(random_tokens: SpringTokens) -> None:
-    spring = recording_model(random_tokens, template=False)
-    llm = SpringHFLLM(model=spring, max_new_tokens=4)
-    first = llm.chat([user(RAG)])
-    *_, streamed = llm.stream_chat([user(RAG)])
-    for response in (first, streamed):
-        llm.chat([user(RAG), response.message, user("and then?")])
-        assert "prompt_tokens" not in spring.calls[-1][0]
-        assert response.additional_kwargs["k"] == 8
-
-
-def test_template_without_a_system_role_gets_it_in_the_user_turn(spring: RecordingModel) -> None:
-    spring.tokenizer.chat_template = GEMMA_LIKE
-    llm = SpringHFLLM(model=spring, max_new_tokens=2)
-    llm.chat([ChatMessage(role=MessageRole.SYSTEM, content=f"Lima.{MARK}"), user("which?")])
-    assert spring.calls[-1][0] == f"<user>Lima.\n\n{MARK}which?\n<assistant>"
-    with pytest.raises(PromptError, match="roles system"):
-        llm.chat([ChatMessage(role=MessageRole.SYSTEM, content="alone")])
-
-
-def test_template_that_loses_the_boundary_is_an_error(spring: RecordingModel) -> None:
-    spring.tokenizer.chat_template = "{% for m in messages %}{{ m['content'][:4] }}{% endfor %}"
-    with pytest.raises(PromptError, match="is_chat_model=False"):
-        SpringHFLLM(model=spring).chat([user(RAG)])
-
-
-@pytest.mark.parametrize("templated", [True, False])
-def test_messages_that_cannot_be_read_are_refused(random_tokens: SpringTokens, templated: bool) -> None:
-    llm = SpringHFLLM(model=recording_model(random_tokens, template=templated))
-    with pytest.raises(PromptError, match="ImageBlock"):
-        llm.chat([ChatMessage(role=MessageRole.USER, blocks=[ImageBlock(image=b"x")])])
-    with pytest.raises(PromptError, match="no messages"):
-        llm.chat([])
-
-
-def test_stream_chat_equals_chat(chat: SpringHFLLM) -> None:
-    parts = list(chat.stream_chat([user(RAG)]))
-    whole = chat.chat([user(RAG)])
-    assert "".join(p.delta or "" for p in parts) == parts[-1].message.content == whole.message.content
-    assert parts[-1].raw == whole.raw
-
-
 # Metadata
 
 
@@ -339,11 +235,23 @@ def test_metadata_leave_room_for_tokens_and_template(chat: SpringHFLLM, llm: Spr
     assert WIDE - 8 - scaffold - 2 <= chat.metadata.context_window <= WIDE - 8 - scaffold
 
 
-def test_tokenizer_hook_counts_as_the_backbone_does(llm: SpringHFLLM) -> None:
-    assert len(llm.tokenizer_fn(RAG)) == llm.model.count_tokens(RAG)
-    helper = PromptHelper.from_llm_metadata(llm.metadata, tokenizer=llm.tokenizer_fn)
-    (chunk,) = helper.repack(PromptTemplate("{context_str}"), ["Lima. " * 3000])[:1]
-    assert llm.model.count_tokens(chunk) <= WIDE - 8 - 8
+def test_a_small_window_is_reported_so_that_llama_index_can_use_it(random_tokens: SpringTokens) -> None:
+    small = SpringHFLLM(model=recording_model(random_tokens, window=512, template=False), max_new_tokens=16)
+    by_default = PromptHelper.from_llm_metadata(small.metadata, tokenizer=small.tokenizer_fn)
+    for helper, padding in ((by_default, 500), (small.prompt_helper, 500)):
+        splitter = helper.get_text_splitter_given_prompt(PromptTemplate("{context_str}"), padding=padding)
+        assert splitter.chunk_size == 504 - 16 - 504 // 4
+    huge = SpringHFLLM(model=small.model, max_new_tokens=600)
+    assert huge.metadata.context_window == 512 - 8
+
+
+def test_token_counts_are_the_backbones(llm: SpringHFLLM) -> None:
+    plain = RAG.replace(MARK, "")
+    assert len(llm.tokenizer_fn(plain)) == llm.model.count_tokens(plain)
+    assert len(llm.tokenizer_fn(RAG)) > llm.model.count_tokens(RAG)
+    chunks = llm.prompt_helper.repack(PromptTemplate("{context_str}"), ["Lima. " * 3000])
+    assert len(chunks) > 1
+    assert all(llm.model.count_tokens(chunk) <= WIDE - 8 - 8 for chunk in chunks)
 
 
 def test_special_tokens_fit_the_postprocessor(llm: SpringHFLLM) -> None:
@@ -377,91 +285,3 @@ def test_instrumentation_sees_every_call(llm: SpringHFLLM) -> None:
     start = next(e for e in handler.seen if type(e).__name__ == "LLMCompletionStartEvent")
     assert start.model_dict["max_new_tokens"] == 8
     json.dumps(start.model_dump(mode="json"))
-
-
-# Async and threads
-
-
-async def _collect(stream: Any) -> list[Any]:
-    return [part async for part in await stream]
-
-
-def test_async_forms_equal_the_sync_ones(chat: SpringHFLLM) -> None:
-    messages = [user(RAG)]
-    assert asyncio.run(chat.acomplete(RAG)) == chat.complete(RAG)
-    assert asyncio.run(chat.achat(messages)) == chat.chat(messages)
-    assert asyncio.run(_collect(chat.astream_complete(RAG))) == list(chat.stream_complete(RAG))
-    assert asyncio.run(_collect(chat.astream_chat(messages))) == list(chat.stream_chat(messages))
-
-
-def test_async_errors_reach_the_caller(chat: SpringHFLLM) -> None:
-    with pytest.raises(SettingsError):
-        asyncio.run(chat.acomplete(RAG, foo=1))
-    with pytest.raises(TokenCountError):
-        asyncio.run(_collect(chat.astream_chat([user(RAG)], k=99)))
-
-
-@pytest.mark.parametrize("method", ["acomplete", "achat", "astream_complete", "astream_chat"])
-def test_event_loop_goes_on_while_the_model_runs(chat: SpringHFLLM, method: str) -> None:
-    ticked = threading.Event()
-    waited: list[bool] = []
-
-    def hold(*_: Any) -> None:
-        # The model goes on only once the loop has run another task in the meantime.
-        waited.append(ticked.wait(timeout=20))
-
-    async def main() -> None:
-        async def tick() -> None:
-            while not handle_running.is_set():
-                await asyncio.sleep(0)
-            ticked.set()
-
-        task = asyncio.create_task(tick())
-        call = getattr(chat, method)([user(RAG)] if "chat" in method else RAG)
-        result = await call
-        if "stream" in method:
-            assert [part async for part in result]
-        await task
-
-    handle_running = threading.Event()
-
-    def on_forward(*args: Any) -> None:
-        if not handle_running.is_set():
-            handle_running.set()
-            hold()
-
-    hook = chat.model.backbone.register_forward_pre_hook(on_forward)
-    try:
-        asyncio.run(main())
-    finally:
-        hook.remove()
-    assert waited == [True]
-
-
-def test_leaving_an_async_stream_stops_the_model(chat: SpringHFLLM) -> None:
-    async def main() -> None:
-        stream = await chat.astream_complete(RAG, max_new_tokens=3000)
-        async for _ in stream:
-            break
-        await stream.aclose()
-
-    asyncio.run(main())
-    assert chat.model.shared.lock.acquire(timeout=20)
-    chat.model.shared.lock.release()
-    assert chat.complete(PLAIN, max_new_tokens=2).raw["completion_tokens"] == 2
-
-
-def test_many_threads_get_the_answers_they_get_alone(spring: SpringModel) -> None:
-    one = SpringHFLLM(model=spring, max_new_tokens=6, is_chat_model=False)
-    other = SpringHFLLM(model=spring, k=2, max_new_tokens=9)
-
-    def ask(i: int) -> str:
-        llm, k = (one, other)[i % 2], i % 5
-        if i % 3:
-            return llm.complete(f"{RAG} {i}", k=k).text
-        return "".join(r.delta or "" for r in llm.stream_complete(f"{RAG} {i}", k=k))
-
-    alone = [ask(i) for i in range(24)]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(24))) == alone
-    assert len(set(alone)) > 5

@@ -27,7 +27,7 @@ class SpringRetriever(BaseRetriever):
     """Any retriever, or a runnable from a query to documents."""
 
     special_tokens: tuple[str, ...] = ()
-    """Control tokens of the tokenizer, to be neutralised: `llm.model.shared.special_tokens`."""
+    """Control tokens of the tokenizer, to be neutralised: `llm.special_tokens`."""
 
     def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
         """Returns the wrapped retriever's documents, marked; other arguments go to that retriever.

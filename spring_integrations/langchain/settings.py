@@ -191,6 +191,11 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     def _stops(self, stop: Sequence[str] | str | None) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.stop, *_listed(stop))))
 
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Control tokens of the tokenizer, for `SpringRetriever` to neutralise in passages."""
+        return self._spring.shared.special_tokens
+
     def get_token_ids(self, text: str) -> list[int]:
         """Returns the backbone's ids of a text, without special tokens and marks."""
         if self.custom_get_token_ids is not None:

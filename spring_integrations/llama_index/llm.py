@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,13 +21,16 @@ from llama_index.core.base.llms.types import (
     MessageRole,
 )
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_validator
+from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
 
 from spring_integrations import aio
-from spring_integrations.errors import SettingsError
+from spring_integrations.backbone import Backbone
+from spring_integrations.errors import SettingsError, SpringError
 from spring_integrations.generation import GenerationSettings
 from spring_integrations.llama_index.chat import ChatPrompt, check_messages
+from spring_integrations.llama_index.packing import SpringPromptHelper, reported_window, token_counter
 from spring_integrations.model import Generation as Answer
 from spring_integrations.model import OnMissingBoundary, OnTooLong, SpringModel
 from spring_integrations.prompt import BoundaryRule
@@ -38,14 +41,21 @@ _PER_CALL = ("k", *(f.name for f in fields(GenerationSettings)))
 _Response = TypeVar("_Response", CompletionResponse, ChatResponse)
 
 
+class SpringCallError(SpringError, RuntimeError):
+    """A call was refused: a prompt too long, no boundary, an impossible setting; the cause tells which.
+
+    Not a ValueError like its causes: LlamaIndex's refining turns those into an empty answer.
+    """
+
+
 class SpringHFLLM(CustomLLM):
     """A Hugging Face model with virtual tokens between retrieved context and question.
 
     `SpringHFLLM(model_id, tokens_path)`, or `SpringHFLLM(model=spring_model)` on a loaded model that
     other chains share. A prompt without retrieved context gets exactly the plain backbone's answer.
     What was done (k, boundary, token counts, finish reason) is in each response's `raw` and
-    `additional_kwargs`. Calls take the generation settings and `k` as keyword arguments. For token
-    counts that are right, set `Settings.tokenizer = llm.tokenizer_fn`.
+    `additional_kwargs`. Calls take the generation settings and `k` as keyword arguments. For context
+    that fills the window and no more, set `Settings.prompt_helper = llm.prompt_helper`.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
@@ -151,31 +161,40 @@ class SpringHFLLM(CustomLLM):
 
     @property
     def tokenizer_fn(self) -> Callable[[str], list[int]]:
-        """Text to ids without special tokens: `Settings.tokenizer`, or `PromptHelper(tokenizer=…)`."""
-        shared = self._spring.shared
+        """Text to ids, as LlamaIndex's `Settings.tokenizer` counts; marks of passages count a little extra."""
+        return token_counter(self._spring.shared)
 
-        def encode(text: str) -> list[int]:
-            with shared.text_lock:
-                return list(shared.tokenizer(text, add_special_tokens=False).input_ids)
-
-        return encode
+    @property
+    def prompt_helper(self) -> PromptHelper:
+        """Packs by this tokenizer and the true window: `Settings.prompt_helper = llm.prompt_helper`."""
+        return SpringPromptHelper(
+            context_window=max(self._free_window(), 1),
+            num_output=self._num_output(),
+            tokenizer=self.tokenizer_fn,
+        )
 
     @property
     def metadata(self) -> LLMMetadata:
         """What LlamaIndex packs prompts by.
 
         `context_window` is what the virtual tokens and the chat template leave of the backbone's
-        window; LlamaIndex takes `num_output` for the answer off it.
+        window, from which LlamaIndex takes `num_output` off. Below 1000 tokens it is more, as
+        `packing.reported_window` explains; set `prompt_helper` then, above all for long nodes with
+        the modes accumulate and tree_summarize.
         """
-        spring = self._spring
-        k = spring.k if self.k is None else self.k
-        by_template = bool(spring.tokenizer.chat_template)
+        by_template = bool(self._spring.tokenizer.chat_template)
         return LLMMetadata(
-            context_window=max(spring.window - k - self._scaffold, 1),
-            num_output=self.max_new_tokens or spring.settings.max_new_tokens,
+            context_window=reported_window(self._free_window(), self._num_output()),
+            num_output=self._num_output(),
             is_chat_model=by_template if self.is_chat_model is None else self.is_chat_model,
-            model_name=spring.name,
+            model_name=self._spring.name,
         )
+
+    def _free_window(self) -> int:
+        return self._spring.window - (self._spring.k if self.k is None else self.k) - self._scaffold
+
+    def _num_output(self) -> int:
+        return self.max_new_tokens or self._spring.settings.max_new_tokens
 
     def to_payload(self) -> dict[str, Any]:
         """Returns the metadata, k and generation settings, for traces."""
@@ -198,45 +217,47 @@ class SpringHFLLM(CustomLLM):
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answers a prompt; `kwargs` are `k` and generation settings for this call."""
-        return _completion(self._answer(self._format(prompt, formatted), kwargs))
+        """Answers a prompt; `kwargs` are `k` and generation settings for this call.
+
+        Raises:
+            SpringCallError: if the prompt or a setting is refused.
+        """
+        return _completion(self._answer(prompt, kwargs, formatted))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answers piece by piece; the last response holds what was done."""
-        return _each(self._parts(self._format(prompt, formatted), kwargs), _completion)
+        return _each(self._parts(prompt, kwargs, formatted), _completion)
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answers a conversation."""
-        return _chat(self._answer(self._format_chat(messages), kwargs))
+        return _chat(self._answer(messages, kwargs))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answers a conversation piece by piece; the last response holds what was done."""
-        return _each(self._parts(self._format_chat(messages), kwargs), _chat)
+        return _each(self._parts(messages, kwargs), _chat)
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As `complete`, in the backbone's thread."""
-        text = self._format(prompt, formatted)
-        return _completion(await aio.run(self._spring.shared, self._answer, text, kwargs))
+        return _completion(await aio.run(self._spring.shared, self._answer, prompt, kwargs, formatted))
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """As `stream_complete`, in the backbone's thread."""
-        return _aeach(self, self._format(prompt, formatted), kwargs, _completion)
+        return _aeach(self._spring.shared, lambda: self._parts(prompt, kwargs, formatted), _completion)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As `chat`, in the backbone's thread."""
-        text = self._format_chat(messages)
-        return _chat(await aio.run(self._spring.shared, self._answer, text, kwargs))
+        return _chat(await aio.run(self._spring.shared, self._answer, messages, kwargs))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """As `stream_chat`, in the backbone's thread."""
-        return _aeach(self, self._format_chat(messages), kwargs, _chat)
+        return _aeach(self._spring.shared, lambda: self._parts(messages, kwargs), _chat)
 
     def _load(self) -> SpringModel:
         if not self.model_id:
@@ -261,24 +282,25 @@ class SpringHFLLM(CustomLLM):
         own = {n: v for n in _PER_CALL if (v := getattr(self, n)) is not None}
         return own | {n: v for n, v in changes.items() if v is not None or n not in _PER_CALL}
 
-    def _format(self, prompt: str, formatted: bool) -> str:
-        if formatted or self.completion_to_prompt is None:
-            return prompt
-        return self.completion_to_prompt(prompt)
+    def _prompt(self, asked: str | Sequence[ChatMessage], formatted: bool) -> str:
+        if not isinstance(asked, str):
+            return (self.messages_to_prompt or messages_to_prompt)(check_messages(asked))
+        return asked if formatted or self.completion_to_prompt is None else self.completion_to_prompt(asked)
 
-    def _format_chat(self, messages: Sequence[ChatMessage]) -> str:
-        return (self.messages_to_prompt or messages_to_prompt)(check_messages(messages))
-
-    def _answer(self, prompt: str, changes: dict[str, Any]) -> _Part:
-        (done,) = self._spring.generate(prompt, **self._arguments(changes))
+    def _answer(self, asked: str | Sequence[ChatMessage], changes: dict[str, Any], formatted: bool = False) -> _Part:
+        with _unswallowed():
+            (done,) = self._spring.generate(self._prompt(asked, formatted), **self._arguments(changes))
         return _Part(done.text, None, done.info())
 
-    def _parts(self, prompt: str, changes: dict[str, Any]) -> Generator[_Part, None, None]:
+    def _parts(
+        self, asked: str | Sequence[ChatMessage], changes: dict[str, Any], formatted: bool = False
+    ) -> Generator[_Part, None, None]:
         arguments = self._arguments(changes)
         if arguments.get("num_beams", self._spring.settings.num_beams) > 1:
-            (done,) = self._spring.generate(prompt, **arguments)
-            return _accumulated(piece for piece in (done.text, done))
-        return _accumulated(self._spring.stream(prompt, **arguments))
+            whole = self._answer(asked, changes, formatted)
+            return (part for part in (whole._replace(delta=whole.text, info={}), whole._replace(delta="")))
+        with _unswallowed():
+            return _accumulated(self._spring.stream(self._prompt(asked, formatted), **arguments))
 
 
 class _Part(NamedTuple):
@@ -319,11 +341,21 @@ def _each(
 
 
 async def _aeach(
-    llm: SpringHFLLM, prompt: str, changes: dict[str, Any], convert: Callable[[_Part], _Response]
+    backbone: Backbone, start: Callable[[], Iterator[_Part]], convert: Callable[[_Part], _Response]
 ) -> AsyncGenerator[_Response, None]:
-    parts = aio.iterate(llm.model.shared, lambda: llm._parts(prompt, changes))
+    parts = aio.iterate(backbone, start)
     try:
         async for part in parts:
             yield convert(part)
     finally:
         await parts.aclose()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _unswallowed() -> Iterator[None]:
+    try:
+        yield
+    except SpringError as error:
+        if isinstance(error, ValueError):
+            raise SpringCallError(str(error)) from error
+        raise
