@@ -170,6 +170,7 @@ class SpringHFLLM(CustomLLM):
         return SpringPromptHelper(
             context_window=max(self._free_window(), 1),
             num_output=self._num_output(),
+            chunk_size_limit=None,
             tokenizer=self.tokenizer_fn,
         )
 

@@ -1,0 +1,241 @@
+"""Batches, streams, stop strings, sampling and scores: one result, however a row is run."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import tiny_models
+import torch
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from spring_integrations import GenerationSettings, RagPrompt, SpringModel
+from spring_integrations.errors import SettingsError
+from spring_integrations.generation import pad_left
+
+PASSAGES = ("Lima is the capital of Peru.", "The river Rímac flows to the sea.", "Röntgen got the prize.")
+PROMPTS = [
+    RagPrompt.from_passages(PASSAGES[:1], "capital of Peru?"),
+    "Lima",
+    RagPrompt.from_passages(PASSAGES, "who got the first Nobel Prize in Physics?"),
+    "The answer is a short name; the answer is a short name; the answer",
+]
+LENGTH = 12
+
+
+def spring(family: str, tokens, **options) -> SpringModel:
+    return SpringModel(
+        *tiny_models.build(family), tokens, settings=GenerationSettings(max_new_tokens=LENGTH), **options
+    )
+
+
+def pieces_of(model: SpringModel, prompt, **options) -> tuple[list[str], object]:
+    *pieces, end = model.stream(prompt, **options)
+    return pieces, end
+
+
+@pytest.mark.parametrize("family", tiny_models.ARCHITECTURES)
+def test_a_row_does_not_depend_on_its_neighbours(family, random_tokens) -> None:
+    model = spring(family, random_tokens)
+    together = model.generate(PROMPTS, k=5)
+    alone = [model.generate(prompt, k=5)[0] for prompt in PROMPTS]
+    assert [g.text for g in together] == [g.text for g in alone]
+    assert [g.k for g in together] == [5, 0, 5, 0]
+
+
+def test_micro_batches_change_nothing(random_tokens, monkeypatch) -> None:
+    model = spring("llama", random_tokens)
+    whole = model.generate(PROMPTS)
+    monkeypatch.setattr("spring_integrations.generation.MAX_BATCH_TOKENS", 60)
+    assert model.generate(PROMPTS) == whole
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3", "bert", "gpt2"])
+@pytest.mark.parametrize("prompt", PROMPTS[:3])
+def test_stream_equals_generate(family, prompt, random_tokens) -> None:
+    model = spring(family, random_tokens)
+    pieces, end = pieces_of(model, prompt)
+    (whole,) = model.generate(prompt)
+    assert end == whole
+    assert "".join(pieces) == whole.text
+    assert not any("\ufffd" in piece for piece in pieces[:-1])
+
+
+@limits(max_examples=25, deadline=None)
+@given(start=st.integers(0, 20), length=st.integers(1, 6))
+def test_stop_strings_end_the_answer_wherever_they_fall(start: int, length: int) -> None:
+    model = _shared()
+    (free,) = model.generate(PROMPTS[2])
+    stop = free.text[start : start + length]
+    if not stop:
+        return
+    (stopped,) = model.generate(PROMPTS[2], stop=stop)
+    assert stopped.text == free.text[: free.text.index(stop)]
+    assert stopped.finish_reason == "stop"
+    assert stopped.completion_tokens <= free.completion_tokens
+    pieces, end = pieces_of(model, PROMPTS[2], stop=[stop])
+    assert "".join(pieces) == stopped.text
+    assert end == stopped
+
+
+_made: list[SpringModel] = []
+
+
+def _shared() -> SpringModel:
+    if not _made:  # hypothesis and function-scoped fixtures do not mix
+        _made.append(SpringModel(*tiny_models.build("llama"), settings=GenerationSettings(max_new_tokens=LENGTH)))
+    return _made[0]
+
+
+def test_a_stop_string_ends_only_its_own_row(random_tokens) -> None:
+    model = spring("llama", random_tokens)
+    free = model.generate(PROMPTS)
+    stop = free[0].text[3:6]
+    stopped = model.generate(PROMPTS, stop=[stop])
+    for one, other in zip(free, stopped, strict=True):
+        assert other.text == (one.text[: one.text.index(stop)] if stop in one.text else one.text)
+
+
+def test_closing_a_stream_stops_the_model(random_tokens, monkeypatch) -> None:
+    model = spring("llama", random_tokens)
+    forward, calls, go_on = model.backbone.forward, [], threading.Semaphore(3)
+
+    def counted(*args, **kwargs):
+        go_on.acquire(timeout=10)
+        calls.append(1)
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model.backbone, "forward", counted)
+    stream = model.stream(PROMPTS[0], max_new_tokens=200)
+    next(stream)
+    threading.Timer(0.2, lambda: [go_on.release() for _ in range(300)]).start()
+    stream.close()
+    assert len(calls) < 20
+
+
+def test_an_error_in_the_model_reaches_the_consumer(random_tokens, monkeypatch) -> None:
+    model = spring("llama", random_tokens)
+
+    def broken(*args, **kwargs):
+        msg = "out of memory"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(model.backbone, "forward", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(model.stream(PROMPTS[0]))
+
+
+def test_sampling_is_seeded_and_independent_of_neighbours(random_tokens) -> None:
+    model = spring("llama", random_tokens)
+    warm = {"temperature": 1.5, "top_k": 50, "top_p": 0.95}
+    (one,) = model.generate(PROMPTS[0], seed=3, **warm)
+    torch.manual_seed(99)
+    assert model.generate(PROMPTS[:1], seed=3, **warm) == [one]
+    assert model.generate(PROMPTS, seed=3, **warm)[0] == one
+    assert len({model.generate(PROMPTS[0], seed=seed, **warm)[0].text for seed in range(5)}) > 1
+    assert model.generate(PROMPTS[0], seed=3, temperature=1.0, top_k=1) == model.generate(PROMPTS[0])
+
+
+def test_sampling_follows_the_models_distribution() -> None:
+    model = _shared()
+    prompt, draws = "Lima", 400
+    texts = [
+        g.text
+        for s in range(4)
+        for g in model.generate([prompt] * 100, max_new_tokens=1, temperature=1.0, seed=1000 * s)
+    ]
+    ids = torch.tensor([model.tokenizer(prompt).input_ids])
+    with torch.inference_mode():
+        expected = model.backbone(ids).logits[0, -1].softmax(-1)
+    best = int(expected.argmax())
+    seen = texts.count(model.tokenizer.decode([best])) / draws
+    assert abs(seen - expected[best]) < 4 * (0.25 / draws) ** 0.5
+
+
+def test_beam_search(random_tokens) -> None:
+    model = spring("llama", random_tokens)
+    beams = model.generate(PROMPTS, num_beams=3)
+    assert [g.text for g in beams] == [model.generate(p, num_beams=3)[0].text for p in PROMPTS]
+    scores = [model.score(PROMPTS[1], [g.text])[0] for g in (beams[1], model.generate(PROMPTS[1])[0])]
+    assert scores[0] >= scores[1] - 1e-3
+    with pytest.raises(SettingsError, match="num_beams=3 cannot stream"):
+        model.stream(PROMPTS[0], num_beams=3)
+
+
+def test_repetition_penalty_ignores_padding_and_virtual_ids(random_tokens) -> None:
+    model = spring("llama", random_tokens)
+    together = model.generate(PROMPTS, repetition_penalty=1.7)
+    assert [g.text for g in together] == [model.generate(p, repetition_penalty=1.7)[0].text for p in PROMPTS]
+    assert together != model.generate(PROMPTS)
+
+
+@pytest.mark.parametrize("family", tiny_models.ARCHITECTURES)
+def test_score_is_the_sum_of_log_probabilities(family, random_tokens) -> None:
+    model = spring(family, random_tokens)
+    answers = [" Lima", " the capital of Peru is Lima", " Röntgen"]
+    scores = model.score(PROMPTS[0], answers, k=3)
+    prompt = model.shared.encode(PROMPTS[0], range(first := model.shared.attach(random_tokens), first + 3))
+    for answer, score in zip(answers, scores, strict=True):
+        ids = model.tokenizer(answer, add_special_tokens=False).input_ids
+        with torch.inference_mode():
+            logits = model.backbone(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
+        expected = sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(ids))
+        assert score == pytest.approx(expected, rel=1e-4)
+
+
+def test_score_of_nothing_is_zero(spring_llama) -> None:
+    assert spring_llama.score(PROMPTS[0], ["", " Lima"])[0] == 0.0
+    assert spring_llama.score(PROMPTS[0], []) == []
+
+
+def test_eight_threads_get_what_each_gets_alone(random_tokens) -> None:
+    model = spring("llama", random_tokens)
+    jobs = [(prompt, k, streamed) for prompt in PROMPTS for k in (0, 3, 8) for streamed in (False, True)]
+
+    def run(job) -> str:
+        prompt, k, streamed = job
+        if streamed:
+            return "".join(pieces_of(model, prompt, k=k)[0])
+        return model.generate(prompt, k=k)[0].text
+
+    alone = [run(job) for job in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(run, jobs)) == alone
+
+
+def test_finish_reason_and_counts(spring_llama) -> None:
+    (cut,) = spring_llama.generate(PROMPTS[0], max_new_tokens=2)
+    assert (cut.finish_reason, cut.completion_tokens) == ("length", 2)
+    config = spring_llama.backbone.generation_config
+    first = spring_llama.tokenizer(cut.text, add_special_tokens=False).input_ids[0]
+    config.eos_token_id = [spring_llama.tokenizer.eos_token_id, first]
+    (ended,) = spring_llama.generate(PROMPTS[0], max_new_tokens=20)
+    assert (ended.finish_reason, ended.completion_tokens) == ("stop", 1)
+
+
+def test_masks_come_from_lengths() -> None:
+    ids, mask = pad_left([[0, 0, 5], [7]], pad_id=0)
+    assert ids.tolist() == [[0, 0, 5], [0, 0, 7]]
+    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens must be a whole number of at least 1, got max_new_tokens=0"),
+        ({"temperature": -1}, "temperature must be 0"),
+        ({"top_p": 0.0}, "top_p must be"),
+        ({"top_k": 0}, "top_k must be"),
+        ({"num_beams": 0}, "num_beams must be"),
+        ({"repetition_penalty": 0}, "repetition_penalty must be above 0"),
+        ({"stop": ["a", ""]}, "stop must be strings that are not empty"),
+        ({"num_beams": 2, "temperature": 1}, "does not sample"),
+        ({"tempertaure": 1}, r"unknown generation settings \['tempertaure'\]"),
+    ],
+)
+def test_impossible_settings_are_named(spring_llama, settings, message) -> None:
+    with pytest.raises(SettingsError, match=message):
+        spring_llama.generate("Lima", **settings)
