@@ -240,12 +240,14 @@ class Backbone:
         """
         with self.text_lock:
             if prompt.boundary is None or not virtual_ids:
-                return list(self.tokenizer(prompt.text, add_special_tokens=self._adds_bos(prompt.text)).input_ids)
+                return list(
+                    self.tokenizer(prompt.text, add_special_tokens=self._adds_bos(prompt.text), verbose=False).input_ids
+                )
             tokenizer = self._seam_tokenizer()
             seam = tokenizer.convert_tokens_to_ids(_SEAM)
             before, after = (part.replace(_SEAM, _SEAM[1:]) for part in (prompt.before, prompt.after))
             text = f"{before}{_SEAM}{after}"
-            ids = list(tokenizer(text, add_special_tokens=self._adds_bos(text)).input_ids)
+            ids = list(tokenizer(text, add_special_tokens=self._adds_bos(text), verbose=False).input_ids)
         if ids.count(seam) != 1:
             msg = f"the tokenizer of {self.name} does not keep the boundary between context and question"
             raise PromptError(msg)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import queue
 import secrets
 import threading
@@ -173,8 +174,8 @@ def _stream(reader: _Reader, row: list[int]) -> Generator[str | Completion, None
                 yield settled[len(shown) :]
                 shown = settled
         completion = reader.complete(event)
-        if completion.text.startswith(shown) and completion.text != shown:
-            yield completion.text[len(shown) :]
+        if rest := completion.text[_shared(shown, completion.text) :]:
+            yield rest
         yield completion
     finally:
         cancelled.set()
@@ -266,6 +267,11 @@ def _run(
     return [reader.until_end(row) for row in out[:, ids.shape[1] :].tolist()]
 
 
+def _shared(one: str, other: str) -> int:
+    """Returns the length of the common beginning."""
+    return len(os.path.commonprefix([one, other]))  # noqa: RUF071 - characters are meant
+
+
 class _Reader:
     """Turns new ids into text, and knows what ends an answer."""
 
@@ -292,8 +298,7 @@ class _Reader:
 
         A decoder may also rewrite the border to the next token ("it '" and then "it's").
         """
-        same = next((i for i, (a, b) in enumerate(zip(last, text, strict=False)) if a != b), min(len(last), len(text)))
-        text = text[:same].rstrip(_UNFINISHED)
+        text = text[: _shared(last, text)].rstrip(_UNFINISHED)
         held = max((n for s in self.settings.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
         return text[: len(text) - held]
 
