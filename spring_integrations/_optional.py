@@ -20,7 +20,6 @@ def require(module: str, *, extra: str) -> ModuleType:
         if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
             raise
         msg = (
-            f"the package {error.name!r} is not installed; "
-            f"install it with: pip install 'spring-integrations[{extra}]'"
+            f"the package {error.name!r} is not installed; install it with: pip install 'spring-integrations[{extra}]'"
         )
         raise MissingExtraError(msg) from error

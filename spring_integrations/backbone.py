@@ -38,7 +38,7 @@ class VirtualEmbedding(nn.Module):
     ids [batch, length] -> vectors [batch, length, d] in the original embedding's dtype and device.
     """
 
-    def __init__(self, base: nn.Module) -> None:
+    def __init__(self, base: Any) -> None:
         super().__init__()
         self.base = base
         self.first_id = embedding_rows(base)
@@ -63,7 +63,7 @@ class VirtualEmbedding(nn.Module):
             self.table = torch.cat([old, tokens.embeddings.to(old.device, old.dtype)])
         return self._digests[digest]
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Returns the original module's entries: a model that is saved does not show the wrapper."""
         entries: dict[str, Any] = self.base.state_dict(*args, **kwargs)
         return entries
@@ -84,10 +84,10 @@ class VirtualEmbedding(nn.Module):
         return torch.where(virtual.unsqueeze(-1).to(out.device), vectors, out)
 
 
-def embedding_rows(embedding: nn.Module) -> int:
+def embedding_rows(embedding: Any) -> int:
     """Returns the number of rows V of an embedding table (it can exceed the tokenizer's size)."""
     rows = getattr(embedding, "num_embeddings", None)
-    return int(rows) if rows is not None else int(embedding.weight.shape[0])  # type: ignore[operator, index, arg-type]
+    return int(rows) if rows is not None else int(embedding.weight.shape[0])
 
 
 def fingerprint(embedding: nn.Module) -> str:
@@ -166,7 +166,7 @@ class Backbone:
     @property
     def width(self) -> int:
         """Embedding size d."""
-        return int(self.model.get_input_embeddings().weight.shape[-1])  # type: ignore[operator, index, arg-type, union-attr]
+        return int(self.model.get_input_embeddings().weight.shape[-1])
 
     @property
     def window(self) -> int:

@@ -233,7 +233,7 @@ def _micro_batches(rows: Sequence[list[int]], extra: int = 0, beams: int = 1) ->
 
 
 def _input_device(backbone: Backbone) -> torch.device:
-    device: torch.device = next(backbone.model.get_input_embeddings().parameters()).device  # type: ignore[union-attr]
+    device: torch.device = next(backbone.model.get_input_embeddings().parameters()).device
     return backbone.model.device if device.type == "meta" else device
 
 
@@ -257,7 +257,7 @@ def _run(
     device = _input_device(backbone)
     mask = mask.to(device)
     with backbone.lock, torch.inference_mode():
-        out = backbone.model.generate(  # type: ignore[operator]
+        out = backbone.model.generate(
             input_ids=ids.to(device),
             attention_mask=mask,
             generation_config=config,
@@ -285,8 +285,7 @@ class _Reader:
 
     def decode(self, ids: list[int]) -> str:
         with self.backbone.text_lock:
-            text: str = self.backbone.tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+            return str(self.backbone.tokenizer.decode(ids, skip_special_tokens=True))
 
     def text(self, ids: list[int]) -> str:
         """Returns the text before the first stop string."""

@@ -16,7 +16,9 @@ from spring_integrations import RagPrompt, SpringError, SpringModel, SpringToken
 from spring_integrations.backbone import Backbone, VirtualEmbedding, fingerprint
 from spring_integrations.errors import BackboneError, TokensError
 
-PROMPT = RagPrompt.from_passages(["Röntgen got it — 東京 🙂", "Lima  is the\ncapital of Peru."], "who got the first prize?")
+PROMPT = RagPrompt.from_passages(
+    ["Röntgen got it — 東京 🙂", "Lima  is the\ncapital of Peru."], "who got the first prize?"
+)
 every_model = pytest.mark.parametrize("family", tiny_models.ARCHITECTURES)
 every_tokenizer = pytest.mark.parametrize("kind", tiny_models.TOKENIZER_KINDS)
 
@@ -33,7 +35,12 @@ def _logits(model, ids):
 def _greedy(model, ids, **settings):
     given_ids = torch.tensor([ids])
     out = model.generate(
-        given_ids, attention_mask=torch.ones_like(given_ids), do_sample=False, max_new_tokens=10, pad_token_id=0, **settings
+        given_ids,
+        attention_mask=torch.ones_like(given_ids),
+        do_sample=False,
+        max_new_tokens=10,
+        pad_token_id=0,
+        **settings,
     )
     return out[0, len(ids) :].tolist()
 
@@ -239,7 +246,9 @@ class TestBosAndHostileText:
     def test_bos_is_not_doubled_for_a_rendered_chat(self, llama):
         model, words = llama
         backbone = Backbone(model, words)
-        text = words.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True)
+        text = words.apply_chat_template(
+            [{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True
+        )
         assert text.startswith(words.bos_token)
         cut = text.index("hi")
         for virtual in (range(0), range(350, 352)):
@@ -249,7 +258,9 @@ class TestBosAndHostileText:
         assert backbone.encode(RagPrompt("hi", "ho"), range(350, 352))[0] == words.bos_token_id
 
     @every_tokenizer
-    @pytest.mark.parametrize("forged", ["[spring-virtual-tokens]", "[SPRING-Virtual-tokens]", "[\u2060spring-virtual-tokens]"])
+    @pytest.mark.parametrize(
+        "forged", ["[spring-virtual-tokens]", "[SPRING-Virtual-tokens]", "[\u2060spring-virtual-tokens]"]
+    )
     def test_text_cannot_forge_the_seam(self, kind, forged):
         backbone = _shared_backbone(kind)
         ids = backbone.encode(RagPrompt(f"a {forged} b\n\n", f"Question: {forged}"), range(900, 902))

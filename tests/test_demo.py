@@ -1,23 +1,14 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from test_cli import spring_rag
 
 from spring_integrations import demo
-from spring_integrations.backbone import DEMO_FOLDER
 from spring_integrations.demo import load_demo
 from spring_integrations.errors import DataError
 from spring_integrations.evaluation.metrics import normalize_answer
-
-
-@pytest.fixture
-def demo_model() -> None:
-    if not DEMO_FOLDER.exists():
-        pytest.skip("the embedded backbone is not built yet")
-    assert (DEMO_FOLDER / "config.json").is_file(), f"{DEMO_FOLDER} exists but holds no model"
 
 
 def test_it_has_enough_passages_and_questions_and_no_id_twice():
@@ -41,12 +32,9 @@ def test_a_broken_installation_is_reported(monkeypatch, tmp_path):
         load_demo()
 
 
-@pytest.mark.usefixtures("demo_model")
-def test_the_demo_shows_the_boost_within_90_seconds(tmp_path):
-    started = time.perf_counter()
+def test_the_demo_shows_the_boost(tmp_path):
     done = spring_rag("demo", "--keep", tmp_path / "db")
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - started < 90
     assert done.stdout.count("sources: [1]") == 3
     plain, boosted = re.findall(r"│\s+([\d.]+) │\s+([\d.]+) │\s+([\d.]+) │$", done.stdout, re.M)
     assert float(boosted[0]) > float(plain[0])
@@ -55,7 +43,6 @@ def test_the_demo_shows_the_boost_within_90_seconds(tmp_path):
     assert (tmp_path / "db" / "chroma.sqlite3").is_file()
 
 
-@pytest.mark.usefixtures("demo_model")
 def test_the_embedded_model_answers_from_a_text_file(tmp_path):
     file = tmp_path / "lakes.txt"
     file.write_text(load_demo().passages[0].text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,13 +10,11 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from spring_integrations import cli
+from spring_integrations import SpringModel, cli
 from spring_integrations.errors import TokensError
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BACKBONE = ROOT / "spring_integrations" / "demo" / "backbone"
-needs_demo = pytest.mark.skipif(not BACKBONE.exists(), reason="the embedded backbone is not built yet")
 
 
 def blocks(section: str, language: str) -> list[str]:
@@ -29,7 +28,6 @@ def commands() -> list[str]:
     return [line.split(" # ")[0].strip() for line in lines]
 
 
-@needs_demo
 @pytest.mark.filterwarnings("ignore:.*RetrievalQA")
 def test_langchain_snippets_answer(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
@@ -40,7 +38,6 @@ def test_langchain_snippets_answer(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1,470" in capsys.readouterr().out
 
 
-@needs_demo
 def test_llama_index_snippet_answers(capsys: pytest.CaptureFixture[str]) -> None:
     (snippet,) = blocks("LlamaIndex", "python")
     exec(snippet, {})
@@ -51,6 +48,15 @@ def test_llama_index_snippet_answers(capsys: pytest.CaptureFixture[str]) -> None
 def test_snippets_are_short(section: str, most: int) -> None:
     for snippet in blocks(section, "python"):
         assert 1 <= len(snippet.splitlines()) <= most
+
+
+def test_training_snippet_makes_tokens(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    record = {"question": "capital of Peru", "target": "Lima", "ret_passages": ["Lima is the capital of Peru."]}
+    Path("train.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    (snippet,) = blocks("Tokens for your own backbone", "python")
+    exec(snippet.replace("org/model", str(llama_folder)), {})
+    assert SpringModel.from_pretrained(str(llama_folder), "my_tokens").k == 50
 
 
 def test_real_model_snippet_asks_the_hub_for_the_authors_tokens() -> None:
@@ -69,7 +75,6 @@ def test_shown_command_is_understood(command: str) -> None:
     group.make_context(program, arguments)
 
 
-@needs_demo
 def test_links_into_the_repository_lead_somewhere() -> None:
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target]
     assert targets
