@@ -33,6 +33,7 @@ from spring_integrations.retrieval.bm25 import BM25Index
 
 QUICK_QUESTIONS = 40
 MAX_NEW_TOKENS = 32
+MAX_PASSAGE_WORDS = 150  # the few longer passages would fill the embedded backbone's window alone
 
 Question = tuple[str, list[str]]
 
@@ -44,7 +45,8 @@ def load(path: Path | None) -> tuple[list[Passage], list[Question]]:
         return list(demo.passages), [(q.question, list(q.answers)) for q in demo.questions]
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    passages = [Passage(text) for text in dict.fromkeys(r["passage"] for r in rows)]
+    texts = dict.fromkeys(" ".join(r["passage"].split()[:MAX_PASSAGE_WORDS]) for r in rows)
+    passages = [Passage(text) for text in texts]
     return passages, [(r["question"], r["answers"]) for r in rows]
 
 

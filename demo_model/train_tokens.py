@@ -17,22 +17,30 @@ from pathlib import Path
 import synthetic
 from data import Item, from_record, held_out, load_reading, load_written
 
-from spring_integrations.backbone import Backbone
+from spring_integrations.backbone import DEMO_ID, Backbone
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import BM25Index
+from spring_integrations.tokens import FILE_NAME
 from spring_integrations.training import Example, TrainConfig, train
 
 log = logging.getLogger("train_tokens")
 DATA = Path(__file__).parent / "data"
 PASSAGES = 3
+MAX_PASSAGE_WORDS = 110  # three of them fit the window
 MAX_ANSWER_WORDS = 6
 
 
 def retrieved(items: list[Item], distractors: list[Item]) -> list[Example]:
     """Returns examples whose passages come from BM25 over the items and the distractors."""
-    texts = list(dict.fromkeys(i.text for i in [*items, *distractors]))
+    texts = list(dict.fromkeys(_shortened(i.text) for i in [*items, *distractors]))
     index = BM25Index.build([Passage(t) for t in texts])
-    asked = [(q, i.text) for i in items for q in i.questions if len(q.answer.split()) <= MAX_ANSWER_WORDS]
+    asked = [
+        (question, text)
+        for item in items
+        for text in [_shortened(item.text)]
+        for question in item.questions
+        if len(question.answer.split()) <= MAX_ANSWER_WORDS and question.answer in text
+    ]
     found = index.search_many([q.text for q, _ in asked], PASSAGES)
     examples = []
     for (question, gold), passages in zip(asked, found, strict=True):
@@ -41,6 +49,10 @@ def retrieved(items: list[Item], distractors: list[Item]) -> list[Example]:
             texts[-1] = gold
         examples.append(Example(question.text.rstrip("?"), (question.answer,), tuple(texts)))
     return examples
+
+
+def _shortened(text: str) -> str:
+    return " ".join(text.split()[:MAX_PASSAGE_WORDS])
 
 
 def templates(count: int, seed: int) -> list[Example]:
@@ -76,7 +88,8 @@ def main() -> None:
         learning_rate=args.lr, epochs=args.epochs, batch_size=args.batch, num_passages=PASSAGES, save_steps=100
     )
     tokens = train(Backbone.load(args.backbone), examples, config, args.out)
-    log.info("wrote %s", tokens)
+    tokens = tokens.with_metadata(backbone=DEMO_ID, license="Apache-2.0")
+    log.info("wrote %s to %s", tokens, tokens.save(args.out / FILE_NAME))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import queue
 import secrets
 import threading
@@ -31,11 +30,11 @@ from transformers import (
 )
 
 from spring_integrations.backbone import Backbone
+from spring_integrations.decoding import Completion, Reader, shared_length
 from spring_integrations.errors import SettingsError
 
 DEFAULT_MAX_NEW_TOKENS = 64
 MAX_BATCH_TOKENS = 16_384
-_UNFINISHED = "\ufffd"
 
 # name: (what is wanted, whether a value is that)
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -111,22 +110,13 @@ class GenerationSettings:
         return replace(self, **changes)
 
 
-@dataclass(frozen=True)
-class Completion:
-    """A generated text, its length in tokens and why it ended ("stop" or "length")."""
-
-    text: str
-    tokens: int
-    finish_reason: str
-
-
 def generate(backbone: Backbone, rows: Sequence[list[int]], settings: GenerationSettings) -> list[Completion]:
     """Generates for all rows, in order; rows of similar length run together."""
-    reader = _Reader(backbone, settings)
+    reader = Reader(backbone, settings.stop)
     results: dict[int, Completion] = {}
     for part in _micro_batches(rows, settings.max_new_tokens, settings.num_beams):
         ids, mask = pad_left([rows[i] for i in part], backbone.pad_id)
-        new = _run(reader, ids, mask, part)
+        new = _run(backbone, reader, ids, mask, settings, part)
         results |= {i: reader.complete(row) for i, row in zip(part, new, strict=True)}
     return [results[i] for i in range(len(rows))]
 
@@ -143,17 +133,20 @@ def stream(backbone: Backbone, row: list[int], settings: GenerationSettings) -> 
     if settings.num_beams > 1:
         msg = f"num_beams={settings.num_beams} cannot stream; set num_beams=1"
         raise SettingsError(msg)
-    return _stream(_Reader(backbone, settings), row)
+    return _stream(backbone, row, settings)
 
 
-def _stream(reader: _Reader, row: list[int]) -> Generator[str | Completion, None, None]:
+def _stream(
+    backbone: Backbone, row: list[int], settings: GenerationSettings
+) -> Generator[str | Completion, None, None]:
+    reader = Reader(backbone, settings.stop)
     events: queue.Queue[int | list[int] | BaseException] = queue.Queue()
     cancelled = threading.Event()
 
     def work() -> None:
         try:
-            ids, mask = pad_left([row], reader.backbone.pad_id)
-            (new,) = _run(reader, ids, mask, [0], _TokenSink(events.put, cancelled))
+            ids, mask = pad_left([row], backbone.pad_id)
+            (new,) = _run(backbone, reader, ids, mask, settings, [0], _TokenSink(events.put, cancelled))
             events.put(new)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
             events.put(error)
@@ -161,20 +154,18 @@ def _stream(reader: _Reader, row: list[int]) -> Generator[str | Completion, None
     worker = threading.Thread(target=work, name="spring-stream", daemon=True)
     worker.start()
     seen: list[int] = []
-    shown = last = ""
+    shown = ""
     try:
         while not isinstance(event := events.get(), list):
             if isinstance(event, BaseException):
                 raise event
             seen.append(event)
-            text = reader.text(seen)
-            settled = reader.settled(last, text)
-            last = text
+            settled = reader.settled(seen)
             if settled.startswith(shown) and settled != shown:
                 yield settled[len(shown) :]
                 shown = settled
         completion = reader.complete(event)
-        if rest := completion.text[_shared(shown, completion.text) :]:
+        if rest := completion.text[shared_length(shown, completion.text) :]:
             yield rest
         yield completion
     finally:
@@ -238,10 +229,15 @@ def _input_device(backbone: Backbone) -> torch.device:
 
 
 def _run(
-    reader: _Reader, ids: Tensor, mask: Tensor, numbers: list[int], sink: _TokenSink | None = None
+    backbone: Backbone,
+    reader: Reader,
+    ids: Tensor,
+    mask: Tensor,
+    settings: GenerationSettings,
+    numbers: list[int],
+    sink: _TokenSink | None = None,
 ) -> list[list[int]]:
     """Runs the model on one padded batch; returns the new ids of each row, up to and with its end."""
-    backbone, settings = reader.backbone, reader.settings
     config = GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         num_beams=settings.num_beams,
@@ -267,61 +263,10 @@ def _run(
     return [reader.until_end(row) for row in out[:, ids.shape[1] :].tolist()]
 
 
-def _shared(one: str, other: str) -> int:
-    """Returns the length of the common beginning."""
-    return len(os.path.commonprefix([one, other]))  # noqa: RUF071 - characters are meant
-
-
-class _Reader:
-    """Turns new ids into text, and knows what ends an answer."""
-
-    def __init__(self, backbone: Backbone, settings: GenerationSettings) -> None:
-        self.backbone = backbone
-        self.settings = settings
-        with backbone.text_lock:
-            # Special tokens are not decoded, so as stop strings they count by their ids.
-            added = backbone.tokenizer.get_added_vocab() if settings.stop else {}
-        self.ends = [*backbone.eos_ids, *(added[s] for s in settings.stop if s in added)]
-
-    def decode(self, ids: list[int]) -> str:
-        with self.backbone.text_lock:
-            return str(self.backbone.tokenizer.decode(ids, skip_special_tokens=True))
-
-    def text(self, ids: list[int]) -> str:
-        """Returns the text before the first stop string."""
-        whole = self.decode(ids)
-        return whole[: min((at for s in self.settings.stop if (at := whole.find(s)) >= 0), default=None)]
-
-    def settled(self, last: str, text: str) -> str:
-        """Returns what will not change: no half character, and nothing that may become a stop string.
-
-        A decoder may also rewrite the border to the next token ("it '" and then "it's").
-        """
-        text = text[: _shared(last, text)].rstrip(_UNFINISHED)
-        held = max((n for s in self.settings.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
-        return text[: len(text) - held]
-
-    def stops(self, ids: list[int]) -> bool:
-        """Whether a stop string stands in the text."""
-        whole = self.decode(ids) if self.settings.stop else ""
-        return any(s in whole for s in self.settings.stop)
-
-    def until_end(self, row: list[int]) -> list[int]:
-        """Cuts off the padding that a row gets while others of its batch go on."""
-        row = row[: next((i + 1 for i, token in enumerate(row) if token in self.ends), None)]
-        if not self.stops(row):
-            return row
-        return row[: next(n for n in range(1, len(row) + 1) if self.stops(row[:n]))]
-
-    def complete(self, row: list[int]) -> Completion:
-        ended = self.stops(row) or (bool(row) and row[-1] in self.ends)
-        return Completion(self.text(row), len(row), "stop" if ended else "length")
-
-
 class _StopStrings(StoppingCriteria):
     """Ends a row once a stop string stands in its new text."""
 
-    def __init__(self, reader: _Reader, start: int) -> None:
+    def __init__(self, reader: Reader, start: int) -> None:
         self._reader = reader
         self._start = start
 

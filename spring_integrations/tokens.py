@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from spring_integrations.errors import TokenCountError, TokensError
@@ -118,13 +118,12 @@ class SpringTokens:
         header = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
         n, d = self.embeddings.shape
         header |= {"format": FORMAT, "format_version": FORMAT_VERSION, "n": str(n), "d": str(d)}
-        handle, aside = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-        os.close(handle)
+        aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
         try:
-            save_file({_TENSOR: self.embeddings}, aside, metadata=header)
-            Path(aside).replace(target)
+            aside.write_bytes(save({_TENSOR: self.embeddings}, metadata=header))
+            aside.replace(target)
         except BaseException:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             raise
         return target
 

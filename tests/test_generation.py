@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import tiny_models
 import torch
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+from tokenizers import decoders
 
 from spring_integrations import GenerationSettings, RagPrompt, SpringModel
+from spring_integrations.backbone import Backbone
+from spring_integrations.decoding import Reader
 from spring_integrations.errors import SettingsError
-from spring_integrations.generation import pad_left
+from spring_integrations.generation import generate, pad_left
 
 PASSAGES = ("Lima is the capital of Peru.", "The river Rímac flows to the sea.", "Röntgen got the prize.")
 PROMPTS = [
@@ -42,8 +45,19 @@ def test_a_row_does_not_depend_on_its_neighbours(family, random_tokens) -> None:
     model = spring(family, random_tokens)
     together = model.generate(PROMPTS, k=5)
     alone = [model.generate(prompt, k=5)[0] for prompt in PROMPTS]
-    assert [g.text for g in together] == [g.text for g in alone]
+    assert together == alone
     assert [g.k for g in together] == [5, 0, 5, 0]
+
+
+def test_one_batch_mixes_k(random_tokens) -> None:
+    model = spring("gpt2", random_tokens)
+    rows = [
+        model.shared.encode(PROMPTS[0], range(first := model.shared.attach(random_tokens), first + k))
+        for k in (0, 2, 8)
+    ]
+    alone = [model.generate(PROMPTS[0], k=k)[0].text for k in (0, 2, 8)]
+    assert len(set(alone)) == 3
+    assert [c.text for c in generate(model.shared, rows, model.settings)] == alone
 
 
 def test_micro_batches_change_nothing(random_tokens, monkeypatch) -> None:
@@ -53,15 +67,45 @@ def test_micro_batches_change_nothing(random_tokens, monkeypatch) -> None:
     assert model.generate(PROMPTS) == whole
 
 
-@pytest.mark.parametrize("family", ["llama", "phi3", "bert", "gpt2"])
-@pytest.mark.parametrize("prompt", PROMPTS[:3])
-def test_stream_equals_generate(family, prompt, random_tokens) -> None:
+@pytest.mark.parametrize("family", tiny_models.ARCHITECTURES)
+@pytest.mark.parametrize("options", [{}, {"k": 0, "temperature": 2.0, "seed": 4}])
+def test_stream_equals_generate(family, options, random_tokens) -> None:
     model = spring(family, random_tokens)
-    pieces, end = pieces_of(model, prompt)
-    (whole,) = model.generate(prompt)
-    assert end == whole
-    if family != "phi3":  # its byte fallback rewrites a whole run of bytes when a later one is invalid
-        assert "".join(pieces) == whole.text
+    for prompt in PROMPTS[:3]:
+        pieces, end = pieces_of(model, prompt, max_new_tokens=30, **options)
+        assert [end] == model.generate(prompt, max_new_tokens=30, **options)
+        assert "".join(pieces) == end.text
+
+
+@pytest.mark.parametrize("kind", tiny_models.TOKENIZER_KINDS)
+@limits(max_examples=30, deadline=None)
+@given(numbers=st.lists(st.integers(0, 389), min_size=1, max_size=12))
+@example(numbers=[3, 0, 131])  # a byte, a special token that is not shown, and a byte that spoils the first
+def test_settled_text_is_never_taken_back(kind: str, numbers: list[int]) -> None:
+    words = tiny_models.tokenizer(kind)
+    reader = Reader(Backbone(_made_llama().backbone, words), ("e ", "an"))
+    ids, shown = [n % len(words) for n in numbers], ""
+    for n in range(1, len(ids) + 1):
+        now = reader.settled(ids[:n])
+        assert now.startswith(shown)
+        shown = now
+    assert reader.text(ids).startswith(shown)
+
+
+def test_decoders_that_rewrite_the_border_lose_no_text(random_tokens, monkeypatch) -> None:
+    model = spring("bert", random_tokens)
+    tidy = decoders.Sequence(
+        [decoders.WordPiece(cleanup=False), decoders.Fuse(), decoders.Replace(" ; name", "; Name")]
+    )
+    model.tokenizer.backend_tokenizer.decoder = tidy
+    speak(model, monkeypatch, [*_ids(model, "the short ; name holds ; it"), model.tokenizer.eos_token_id])
+    pieces, end = pieces_of(model, PROMPTS[0], max_new_tokens=100)
+    assert "".join(pieces) == end.text == "the short; Name holds ; it"
+    assert len(pieces) > 3
+
+
+def _ids(model: SpringModel, text: str) -> list[int]:
+    return model.tokenizer(text, add_special_tokens=False).input_ids
 
 
 def speak(model: SpringModel, monkeypatch, ids: list[int]) -> None:
@@ -91,11 +135,10 @@ def test_characters_of_several_tokens_stream_whole(family, random_tokens, monkey
 @limits(max_examples=25, deadline=None)
 @given(start=st.integers(0, 20), length=st.integers(1, 6))
 def test_stop_strings_end_the_answer_wherever_they_fall(start: int, length: int) -> None:
-    model = _shared()
+    model = _made_llama()
     (free,) = model.generate(PROMPTS[2])
     stop = free.text[start : start + length]
-    if not stop:
-        return
+    assume(stop)
     (stopped,) = model.generate(PROMPTS[2], stop=stop)
     assert stopped.text == free.text[: free.text.index(stop)]
     assert stopped.finish_reason == "stop"
@@ -108,36 +151,58 @@ def test_stop_strings_end_the_answer_wherever_they_fall(start: int, length: int)
 _made: list[SpringModel] = []
 
 
-def _shared() -> SpringModel:
+def _made_llama() -> SpringModel:
     if not _made:  # hypothesis and function-scoped fixtures do not mix
         _made.append(SpringModel(*tiny_models.build("llama"), settings=GenerationSettings(max_new_tokens=LENGTH)))
     return _made[0]
 
 
-def test_a_stop_string_ends_only_its_own_row(random_tokens) -> None:
-    model = spring("llama", random_tokens)
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])  # pad token: none, the end token, one of its own
+def test_a_stop_string_ends_only_its_own_row(family, random_tokens) -> None:
+    model = spring(family, random_tokens)
     free = model.generate(PROMPTS)
     stop = free[0].text[3:6]
     stopped = model.generate(PROMPTS, stop=[stop])
     for one, other in zip(free, stopped, strict=True):
         assert other.text == (one.text[: one.text.index(stop)] if stop in one.text else one.text)
+    assert stopped == [model.generate(prompt, stop=[stop])[0] for prompt in PROMPTS]
+
+
+def test_a_special_token_as_stop_string(spring_llama, monkeypatch) -> None:
+    ids = _ids(spring_llama, "Lima<|im_end|> and more")
+    speak(spring_llama, monkeypatch, ids)
+    (answer,) = spring_llama.generate(PROMPTS[0], stop="<|im_end|>", max_new_tokens=len(ids))
+    assert (answer.text, answer.finish_reason) == ("Lima", "stop")
+
+
+def test_settings_of_the_checkpoint_do_not_leak_in(spring_llama) -> None:
+    expected = spring_llama.generate(PROMPTS)
+    theirs = {
+        "no_repeat_ngram_size": 1, "repetition_penalty": 5.0, "num_beams": 3, "num_return_sequences": 2,
+        "min_new_tokens": 60, "return_dict_in_generate": True, "do_sample": True, "temperature": 9.0, "top_k": 2,
+    }  # fmt: skip
+    for name, value in theirs.items():
+        setattr(spring_llama.backbone.generation_config, name, value)
+    assert spring_llama.generate(PROMPTS) == expected
 
 
 def test_closing_a_stream_stops_the_model(random_tokens, monkeypatch) -> None:
     model = spring("llama", random_tokens)
-    forward, calls, go_on = model.backbone.forward, [], threading.Semaphore(3)
+    ids = _ids(model, "the answer is a short name; " * 30)
+    speak(model, monkeypatch, ids)
+    forward, calls, go_on = model.backbone.forward, [], threading.Semaphore(10)
 
     def counted(*args, **kwargs):
-        go_on.acquire(timeout=10)
+        assert go_on.acquire(timeout=10)
         calls.append(1)
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(model.backbone, "forward", counted)
-    stream = model.stream(PROMPTS[0], max_new_tokens=200)
-    next(stream)
-    threading.Timer(0.2, lambda: [go_on.release() for _ in range(300)]).start()
+    stream = model.stream(PROMPTS[0], max_new_tokens=len(ids))
+    assert next(stream)  # the model is still at work: it has not been let go further than ten steps
+    threading.Timer(0.2, lambda: go_on.release(len(ids))).start()
     stream.close()
-    assert len(calls) < 20
+    assert len(calls) <= 11
 
 
 def test_an_error_in_the_model_reaches_the_consumer(random_tokens, monkeypatch) -> None:
@@ -159,12 +224,13 @@ def test_sampling_is_seeded_and_independent_of_neighbours(random_tokens) -> None
     torch.manual_seed(99)
     assert model.generate(PROMPTS[:1], seed=3, **warm) == [one]
     assert model.generate(PROMPTS, seed=3, **warm)[0] == one
+    assert len({g.text for g in model.generate([PROMPTS[0]] * 4, seed=3, **warm)}) > 1
     assert len({model.generate(PROMPTS[0], seed=seed, **warm)[0].text for seed in range(5)}) > 1
     assert model.generate(PROMPTS[0], seed=3, temperature=1.0, top_k=1) == model.generate(PROMPTS[0])
 
 
 def test_sampling_follows_the_models_distribution() -> None:
-    model = _shared()
+    model = _made_llama()
     prompt, draws = "Lima", 400
     texts = [
         g.text
@@ -191,9 +257,19 @@ def test_beam_search(random_tokens) -> None:
 
 def test_repetition_penalty_ignores_padding_and_virtual_ids(random_tokens) -> None:
     model = spring("llama", random_tokens)
+    first = model.tokenizer.convert_ids_to_tokens(_greedy_ids(model, PROMPTS[1], repetition_penalty=1.7)[0])
+    model.tokenizer.pad_token = first  # as padding it must not count, though the shortest prompt wants it
     together = model.generate(PROMPTS, repetition_penalty=1.7)
     assert [g.text for g in together] == [model.generate(p, repetition_penalty=1.7)[0].text for p in PROMPTS]
     assert together != model.generate(PROMPTS)
+    theirs = _greedy_ids(model, PROMPTS[1], repetition_penalty=1.7)
+    assert together[1].text == model.tokenizer.decode(theirs, skip_special_tokens=True)
+
+
+def _greedy_ids(model: SpringModel, text: str, **options) -> list[int]:
+    ids = torch.tensor([model.tokenizer(text).input_ids])
+    fixed = {"attention_mask": torch.ones_like(ids), "max_new_tokens": LENGTH, "do_sample": False, "pad_token_id": 0}
+    return model.backbone.generate(ids, **fixed, **options)[0, ids.shape[1] :].tolist()
 
 
 @pytest.mark.parametrize("family", tiny_models.ARCHITECTURES)
@@ -258,6 +334,12 @@ def test_masks_come_from_lengths() -> None:
         ({"repetition_penalty": 0}, "repetition_penalty must be above 0"),
         ({"stop": ["a", ""]}, "stop must be strings that are not empty"),
         ({"num_beams": 2, "temperature": 1}, "does not sample"),
+        ({"temperature": float("nan")}, "temperature must be 0"),
+        ({"max_new_tokens": None}, "max_new_tokens=None"),
+        ({"max_new_tokens": 1.5}, "max_new_tokens=1.5"),
+        ({"top_p": "0.9"}, "top_p='0.9'"),
+        ({"stop": [3]}, r"stop=\(3,\)"),
+        ({"seed": -1}, "seed=-1"),
         ({"tempertaure": 1}, r"unknown generation settings \['tempertaure'\]"),
     ],
 )

@@ -87,6 +87,16 @@ def test_missing_boundary(llama, random_tokens, caplog) -> None:
     assert not caplog.text
 
 
+def test_a_missing_boundary_is_no_matter_to_the_plain_backbone(llama, random_tokens) -> None:
+    model = SpringModel(*llama, random_tokens, on_missing_boundary="error")
+    assert model.generate("Lima is", k=0) == SpringModel(*tiny_models.build("llama")).generate("Lima is")
+
+
+def test_parts_with_marks_reach_the_model_without(spring_llama) -> None:
+    marked = RagPrompt(f"[1] {PASSAGES[0].text}{MARK}\n\n", f"Question: {QUESTION}\nAnswer:")
+    assert spring_llama.generate(marked) == spring_llama.generate(spring_llama.prompt(PASSAGES[:1], QUESTION))
+
+
 def test_too_long_drops_the_lowest_ranked_passages(spring_llama, caplog) -> None:
     passages = [f"{word} " * 45 for word in ("Lima", "sea", "prize", "river", "name", "Peru")]
     prompt = spring_llama.prompt(passages, QUESTION)

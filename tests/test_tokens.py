@@ -100,12 +100,13 @@ class TestSafetensors:
         path = SpringTokens(TABLE).save(tmp_path / "tokens.safetensors")
         before = path.read_bytes()
 
-        def fail(tensors, name, metadata):
-            Path(name).write_bytes(b"half a file")
+        def fail(file, data):
+            with file.open("wb") as half:
+                half.write(data[:20])
             msg = "disk full"
             raise OSError(msg)
 
-        monkeypatch.setattr("spring_integrations.tokens.save_file", fail)
+        monkeypatch.setattr(Path, "write_bytes", fail)
         with pytest.raises(OSError, match="disk full"):
             SpringTokens(TABLE + 1).save(path)
         assert path.read_bytes() == before
