@@ -125,7 +125,10 @@ def ask(
 def demo(
     keep: Annotated[Path | None, typer.Option(help="Keep the Chroma database in this folder.")] = None,
 ) -> None:
-    """Run a RAG chain over the demo's passages, with and without virtual tokens, side by side."""
+    """Run a RAG chain over the demo's passages, with and without virtual tokens, side by side.
+
+    Both chains use SPRING_PROMPT, the prompt in whose format the tokens were trained.
+    """
     from spring_integrations.demo import load_demo
     from spring_integrations.model import SpringModel
 
@@ -289,7 +292,10 @@ class _Run:
 
 def _chain(llm: Any, retriever: Any) -> Any:
     chains = require("langchain_classic.chains", extra=DEMO)
-    return chains.RetrievalQA.from_chain_type(llm, retriever=retriever, return_source_documents=True)
+    prompt = {"prompt": require("spring_integrations.langchain", extra="langchain").SPRING_PROMPT}
+    return chains.RetrievalQA.from_chain_type(
+        llm, retriever=retriever, return_source_documents=True, chain_type_kwargs=prompt
+    )
 
 
 def _run(label: str, chain: Any, questions: Sequence[DemoQuestion]) -> _Run:
@@ -316,7 +322,7 @@ def _stream_chain(chain: Any, question: DemoQuestion) -> None:
 
 
 def _print_runs(runs: Sequence[_Run], questions: int, passages: int) -> None:
-    title = f"{questions} questions on {passages} passages"
+    title = f"{questions} questions on {passages} passages, RetrievalQA with SPRING_PROMPT"
     table = Table("", "exact match %", "F1 %", "seconds", title=title, title_justify="left")
     for run in runs:
         table.add_row(run.label, f"{100 * run.em:.1f}", f"{100 * run.f1:.1f}", f"{run.seconds:.1f}")

@@ -11,6 +11,7 @@ import tiny_models
 import torch
 
 from spring_integrations import GenerationSettings, Passage, RagPrompt, SpringModel, SpringTokens
+from spring_integrations.backbone import fingerprint
 from spring_integrations.errors import (
     BackboneError,
     BoundaryError,
@@ -164,6 +165,17 @@ def test_tokens_of_another_backbone(llama, random_tokens, caplog) -> None:
         SpringModel(*llama, named, on_other_backbone="error")
     with pytest.raises(TokensError, match=r"d=5, but .* has an embedding size of 32"):
         SpringModel(*llama, SpringTokens(torch.ones(2, 5)))
+
+
+def test_tokens_that_only_name_their_backbone(llama_folder, random_tokens, caplog) -> None:
+    backbone = SpringModel.from_pretrained(str(llama_folder)).shared
+    with pytest.raises(TokensError, match="they name 'org/other-7b'"):
+        SpringModel(backbone, tokens=random_tokens.with_metadata(backbone="org/other-7b"), on_other_backbone="error")
+    SpringModel(backbone, tokens=random_tokens.with_metadata(backbone=f"org/{llama_folder.name}"))
+    right = fingerprint(backbone.model.get_input_embeddings())
+    SpringModel(backbone, tokens=random_tokens.with_metadata(backbone="org/renamed", fingerprint=right))
+    SpringModel(backbone, tokens=random_tokens.with_metadata(fingerprint="0" * 32), on_other_backbone="ignore")
+    assert not caplog.text
 
 
 def test_loading(llama_folder, tokens_file, tmp_path) -> None:
