@@ -323,7 +323,9 @@ def _stream_chain(chain: Any, question: DemoQuestion) -> None:
 
 def _print_runs(runs: Sequence[_Run], questions: int, passages: int) -> None:
     title = f"{questions} questions on {passages} passages, RetrievalQA with SPRING_PROMPT"
-    table = Table("", "exact match %", "F1 %", "seconds", title=title, title_justify="left")
+    table = Table("", title=title, title_justify="left")
+    for name in ("exact match %", "F1 %", "seconds"):
+        table.add_column(name, justify="right")
     for run in runs:
         table.add_row(run.label, f"{100 * run.em:.1f}", f"{100 * run.f1:.1f}", f"{run.seconds:.1f}")
     out.print()

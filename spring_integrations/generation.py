@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from spring_integrations.backbone import Backbone
-from spring_integrations.decoding import Completion, Reader, shared_length
+from spring_integrations.detokenize import Completion, Reader, shared_length
 from spring_integrations.errors import SettingsError
 
 DEFAULT_MAX_NEW_TOKENS = 64

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spring_integrations import generation
 from spring_integrations.backbone import DEMO_FOLDER, DEMO_ID, Backbone, fingerprint
-from spring_integrations.decoding import Completion
+from spring_integrations.detokenize import Completion
 from spring_integrations.errors import BoundaryError, PromptTooLongError, SettingsError, TokensError
 from spring_integrations.generation import GenerationSettings
 from spring_integrations.passages import Passage

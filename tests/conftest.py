@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,14 @@ N_TOKENS = 8
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_chroma() -> Iterator[None]:
+    """Chroma keeps one in-memory system a process and refuses a second with other settings."""
+    yield
+    if client := sys.modules.get("chromadb.api.shared_system_client"):
+        client.SharedSystemClient.clear_system_cache()
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from tokenizers import decoders
 
 from spring_integrations import GenerationSettings, RagPrompt, SpringModel
 from spring_integrations.backbone import Backbone
-from spring_integrations.decoding import Reader
+from spring_integrations.detokenize import Reader
 from spring_integrations.errors import SettingsError
 from spring_integrations.generation import generate, pad_left
 
