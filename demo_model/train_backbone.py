@@ -1,6 +1,6 @@
 """Trains the demo backbone: MiniLM's weights as a causal decoder that reads and answers.
 
-    python demo_model/train_backbone.py --reading FOLDER --out FOLDER [--steps 3600]
+    python demo_model/train_backbone.py --reading FOLDER --out FOLDER [--steps 2000]
 
 Checkpoints every few minutes and goes on from the last one when started again; the rows of a step
 depend on the seed and the step alone, so an interrupted run sees the same data.
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--reading", type=Path, required=True, help="folder of question files (*.jsonl.gz)")
     parser.add_argument("--written", type=Path, default=WRITTEN)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--tokens", type=int, default=5000, help="tokens a step")
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--dropout", type=float, default=0.0)
