@@ -56,3 +56,13 @@ class SpringRetriever(BaseRetriever):
         else:
             nodes = await self._retriever.aretrieve(query_bundle)
         return mark_nodes(nodes, self._special_tokens)
+
+    # The wrapped retriever has followed its index nodes. Following what it left would go one level
+    # deeper than it does, to nodes that are neither copied nor marked.
+    def _handle_recursive_retrieval(self, query_bundle: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+        return nodes
+
+    async def _ahandle_recursive_retrieval(
+        self, query_bundle: QueryBundle, nodes: list[NodeWithScore]
+    ) -> list[NodeWithScore]:
+        return nodes
