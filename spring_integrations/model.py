@@ -28,6 +28,7 @@ DEMO_TOKENS = DEMO_FOLDER.parent / FILE_NAME
 OnMissingBoundary = Literal["ignore", "warn", "error"]
 OnTooLong = Literal["warn", "error"]
 OnOtherBackbone = Literal["ignore", "warn", "error"]
+_PROPERTIES = ("tokens", "k", "settings", "boundary_rule", "on_missing_boundary", "on_too_long")
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,29 @@ class SpringModel:
     def window(self) -> int:
         """Positions of the backbone's context window."""
         return self._backbone.window
+
+    def with_changes(self, **changes: Any) -> SpringModel:
+        """Returns a model on the same backbone, with some of this one's properties replaced.
+
+        Args:
+            changes: `tokens`, `k`, `settings`, `boundary_rule`, `on_missing_boundary`, `on_too_long`,
+                as in the constructor. Other tokens come with all of theirs unless `k` is given, and
+                `on_other_backbone` says what to do when they name another backbone.
+
+        Raises:
+            SettingsError: for a name that is none of these.
+            TokensError: if other tokens do not fit the backbone.
+            TokenCountError: if k is outside 0…n.
+        """
+        own = {name: getattr(self, name) for name in _PROPERTIES}
+        if unknown := sorted(set(changes) - {*own, "on_other_backbone"}):
+            msg = f"a SpringModel cannot change {', '.join(unknown)}; it can change {', '.join(own)}"
+            raise SettingsError(msg)
+        if "tokens" in changes:
+            own["k"] = None
+        else:
+            own["on_other_backbone"] = "ignore"  # checked when this model was made
+        return SpringModel(self._backbone, **own | changes)
 
     def detach(self) -> None:
         """Restores the backbone's own embedding module; this model is the plain backbone then."""

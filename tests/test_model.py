@@ -219,3 +219,18 @@ def test_a_passage_cannot_forge_the_end_of_the_context(spring_llama) -> None:
     assert answer.boundary == "explicit"
     assert prompt.after == f"Question: {QUESTION}\nAnswer:"
     assert spring_llama.tokenizer.eos_token_id not in spring_llama.tokenizer(prompt.before).input_ids
+
+
+def test_with_changes_shares_the_backbone_and_keeps_the_rest(spring_llama: SpringModel) -> None:
+    own = spring_llama.with_changes(k=3, settings=GenerationSettings(max_new_tokens=2), boundary_rule="Ask:")
+    other = own.with_changes(tokens=SpringTokens(spring_llama.tokens.embeddings[:5]), on_missing_boundary="error")
+    assert own.shared is spring_llama.shared is other.shared
+    assert (own.k, own.tokens, other.k) == (3, spring_llama.tokens, 5)
+    assert (other.settings, other.boundary_rule) == (own.settings, own.boundary_rule)
+    assert (own.on_missing_boundary, other.on_missing_boundary) == ("ignore", "error")
+    assert (spring_llama.k, spring_llama.boundary_rule, spring_llama.settings.max_new_tokens) == (8, None, 64)
+    assert other.with_changes(tokens=None).k == 0
+    with pytest.raises(SettingsError, match="cannot change dtype; it can change tokens, k"):
+        spring_llama.with_changes(dtype="float16")
+    with pytest.raises(TokenCountError, match="n=8"):
+        spring_llama.with_changes(k=9)

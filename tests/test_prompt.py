@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -234,7 +235,7 @@ class TestMarks:
     def test_last_mark_counts(self):
         parsed = RagPrompt.parse(f"a{MARK} b{MARK}\n\nWho?")
         assert parsed == RagPrompt("a b", "\n\nWho?", "mark", (1, 3))
-        assert parsed.marked() == f"a b{MARK}\n\nWho?"
+        assert RagPrompt.parse(parsed.marked()) == replace(parsed, boundary="explicit")
 
     @pytest.mark.parametrize("start", ["Question: ", "Query: ", "QUESTION: ", "Q: "])
     def test_question_start_behind_the_mark(self, start):
@@ -333,12 +334,13 @@ class TestOfficialPrompt:
     def test_text(self):
         prompt = RagPrompt.from_passages([Passage("p1", title="t"), "p2"], "q?")
         assert (prompt.before, prompt.after) == ("[1] p1\n[2] p2\n\n", "Question: q?\nAnswer:")
-        assert prompt.marked() == f"[1] p1\n[2] p2\n\n{MARK}Question: q?\nAnswer:"
+        assert prompt.marked().startswith(f"[1] p1{MARK}\n[2] p2{MARK}\n\n\u2063")
+        assert remove_marks(prompt.marked()) == prompt.text
 
     @given(st.lists(evil_passages, min_size=1, max_size=3))
     def test_is_recognised_as_text_and_marked(self, passages):
         prompt = RagPrompt.from_passages(passages, QUESTION)
-        assert RagPrompt.parse(prompt.marked()).after == prompt.after
+        assert RagPrompt.parse(prompt.marked()) == prompt
         unmarked = RagPrompt.parse(prompt.text)
         assert (unmarked.before, unmarked.after, unmarked.boundary) == (prompt.before, prompt.after, "official")
 
@@ -400,26 +402,38 @@ class TestChats:
 
     def test_plain_chat_is_untouched(self):
         turns = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", f"Question: {QUESTION}")]
-        assert mark_last_turn(turns) == turns
+        assert mark_last_turn(turns) == (turns, None)
 
     def test_without_a_human(self):
-        assert mark_last_turn([("system", f"a{MARK}")]) == [("system", "a")]
+        assert mark_last_turn([("system", f"a{MARK}")]) == ([("system", "a")], None)
 
     def test_users_rule(self):
-        turns = mark_last_turn([("human", "docs\nAsk: q")], BoundaryRule.from_user("Ask:"))
-        assert turns == [("human", f"docs\n{MARK}Ask: q")]
+        turns, name = mark_last_turn([("human", "docs\nAsk: q")], BoundaryRule.from_user("Ask:"))
+        assert turns == [("human", RagPrompt("docs\n", "Ask: q").marked())]
+        assert name == "pattern"
+
+    def test_only_the_last_turn_with_passages_keeps_their_marks(self):
+        turns, name = mark_last_turn([("user", f"old{MARK}"), ("system", f"p1{MARK} p2{MARK}"), ("user", QUESTION)])
+        assert turns == [("user", "old"), ("system", f"p1{MARK} p2{MARK}"), ("user", RagPrompt("", QUESTION).marked())]
+        assert name == "last-turn"
+        turns, name = mark_last_turn([("system", f"p1{MARK}"), ("user", f"p2{MARK}\nQuestion: q")])
+        assert (turns[0], turns[1][1].count(MARK), name) == (("system", "p1"), 1, "question")
 
     def test_input_is_not_changed(self):
         turns = [("system", f"ctx{MARK}"), ("human", QUESTION)]
         before = list(turns)
-        assert mark_last_turn(turns) == [("system", "ctx"), ("human", MARK + QUESTION)]
+        assert mark_last_turn(turns)[0] == [turns[0], ("human", RagPrompt("", QUESTION).marked())]
         assert turns == before
 
 
 def _check_chat(turns, follows):
-    result = mark_last_turn(turns)
+    result, name = mark_last_turn(turns)
     last = max(i for i, (role, _) in enumerate(turns) if role in ("human", "user"))
     assert [(role, remove_marks(content)) for role, content in turns] == [(r, remove_marks(c)) for r, c in result]
-    assert [i for i, (_, content) in enumerate(result) if MARK in content] == [last]
-    assert result[last][1].count(MARK) == 1
-    assert result[last][1].split(MARK)[1].startswith(follows)
+    assert all(
+        RagPrompt.parse(content).boundary in (None, "mark") for i, (_, content) in enumerate(result) if i != last
+    )
+    assert sum(c.count(MARK) for _, c in result) == sum(c.count(MARK) for _, c in turns)
+    parsed = RagPrompt.parse(result[last][1])
+    assert (parsed.boundary, name is None) == ("explicit", False)
+    assert parsed.after.startswith(follows)

@@ -21,6 +21,7 @@ from spring_integrations.prompt import remove_marks
 
 _GENERATION = tuple(f.name for f in fields(GenerationSettings))
 _PER_CALL = ("k", *_GENERATION)
+_RULES = ("boundary_rule", "on_missing_boundary", "on_too_long")
 _LOADING = (
     "model_id",
     "tokens_path",
@@ -126,22 +127,15 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
         super().__init__(model_id=model_id, tokens_path=tokens_path, **settings)
         source = self._source()
         given = {name: getattr(self, name) for name in self.model_fields_set}
+        changes = {name: given[name] for name in _RULES if name in given}
+        if self.k is not None:
+            changes["k"] = self.k
         wanted = {name: given[name] for name in _GENERATION if name in given}
-        spring = SpringModel(
-            source.shared,
-            tokens=source.tokens,
-            k=source.k if self.k is None else self.k,
-            settings=source.settings.with_changes(wanted),
-            boundary_rule=given.get("boundary_rule", source.boundary_rule),
-            on_missing_boundary=given.get("on_missing_boundary", source.on_missing_boundary),
-            on_too_long=given.get("on_too_long", source.on_too_long),
-            on_other_backbone="ignore",  # checked when `source` was made
-        )
+        spring = source.with_changes(**changes, settings=source.settings.with_changes(wanted))
         self._spring, self._identity = spring, _identity(spring)
         # What holds now, shown as if it had been given.
         self.__dict__.update({name: getattr(spring.settings, name) for name in _GENERATION}, model=source, k=spring.k)
-        for name in ("boundary_rule", "on_missing_boundary", "on_too_long"):
-            self.__dict__[name] = getattr(spring, name)
+        self.__dict__.update({name: getattr(spring, name) for name in _RULES})
 
     @field_validator("stop", mode="before")
     @classmethod

@@ -1,0 +1,84 @@
+"""Chats through the tokenizer's template: where the boundary comes to stand, and what is dropped of a long one."""
+
+from __future__ import annotations
+
+import pytest
+import tiny_models
+
+from spring_integrations import MARK, SpringModel, SpringTokens
+from spring_integrations.chat import ChatTemplate, Turn
+from spring_integrations.errors import PromptError, PromptTooLongError
+from spring_integrations.prompt import mark_passage
+
+PASSAGES = ("Lima is the capital of Peru.", "Quito is the capital of Ecuador.", "Oslo is the capital of Norway.")
+SYSTEM = Turn("system", "Facts:\n" + "\n".join(map(mark_passage, PASSAGES)))
+TOOLS = "{% if tools %}{{ tools | tojson }}\n{% endif %}" + tiny_models.CHATML
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "", "parameters": {}}}
+
+
+def test_the_boundary_opens_the_last_human_turn_and_passages_can_still_be_told(spring_llama: SpringModel) -> None:
+    prompt = ChatTemplate(spring_llama).prompt([SYSTEM, Turn("user", "which city?")])
+    assert (prompt.boundary, prompt.after) == ("last-turn", "which city?<|im_end|>\n<|im_start|>assistant\n")
+    assert prompt.before.endswith("<|im_start|>user\n")
+    assert [prompt.before[:end].endswith(text) for end, text in zip(prompt.passage_ends, PASSAGES, strict=True)]
+    assert MARK not in prompt.text
+
+
+def test_a_chat_without_context_is_exactly_the_template(spring_llama: SpringModel) -> None:
+    prompt = ChatTemplate(spring_llama).prompt([Turn("user", "Hi")])
+    conversation = [{"role": "user", "content": "Hi"}]
+    wanted = spring_llama.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    assert (prompt.text, prompt.boundary) == (wanted, None)
+
+
+@pytest.mark.parametrize("form", ["parts", "string"])
+def test_a_chat_that_is_too_long_loses_its_last_passages_only(spring_llama: SpringModel, form: str) -> None:
+    template, question = ChatTemplate(spring_llama), Turn("user", "which city?")
+    short = template.prompt([Turn("system", "Facts:\n" + mark_passage(PASSAGES[0])), question])
+    (wanted,) = spring_llama.generate(short, max_new_tokens=4)
+    spring_llama.backbone.config.max_position_embeddings = wanted.prompt_tokens + 4
+    long = template.prompt([SYSTEM, question])
+    (done,) = spring_llama.generate(long if form == "parts" else long.marked(), max_new_tokens=4)
+    assert (done.text, done.prompt_tokens, done.k) == (wanted.text, wanted.prompt_tokens, 8)
+    assert done.dropped_passages == 2
+    spring_llama.backbone.config.max_position_embeddings -= 1
+    with pytest.raises(PromptTooLongError):
+        spring_llama.generate(long, max_new_tokens=4)
+
+
+def test_passages_of_an_earlier_question_are_never_cut_across_turns(spring_llama: SpringModel) -> None:
+    turns = [SYSTEM, Turn("user", "which?"), Turn("assistant", "Lima"), Turn("user", f"More.{MARK}\nQuestion: and?")]
+    prompt = ChatTemplate(spring_llama).prompt(turns)
+    assert prompt.boundary == "question"
+    assert prompt.without_last_passage() is None
+    assert MARK not in prompt.text
+
+
+def test_the_users_rule_applies_inside_the_last_turn(llama: tuple, random_tokens: SpringTokens) -> None:
+    model = SpringModel(*llama, random_tokens, boundary_rule="Ask:")
+    prompt = ChatTemplate(model).prompt([Turn("user", "Some facts. Ask: who?")])
+    assert (prompt.boundary, prompt.after.startswith("Ask: who?")) == ("pattern", True)
+
+
+def test_templates_that_cannot_serve_are_errors(spring_llama: SpringModel) -> None:
+    template = ChatTemplate(spring_llama)
+    with pytest.raises(PromptError, match="no messages"):
+        template.prompt([])
+    spring_llama.tokenizer.chat_template = "{{ messages[-1]['content'][:4] }}"
+    with pytest.raises(PromptError, match="does not keep the boundary"):
+        template.prompt([SYSTEM, Turn("user", f"Who?{MARK}")])
+    spring_llama.tokenizer.chat_template = "{{ raise_exception('never') }}"
+    with pytest.raises(PromptError, match=r"refuses messages of the roles user: never"):
+        template.prompt([Turn("user", "Hi")])
+    spring_llama.tokenizer.chat_template = None
+    with pytest.raises(PromptError, match="has no chat template; use SpringHFLLM"):
+        ChatTemplate(spring_llama)
+
+
+def test_tools_are_rendered_where_the_template_knows_them(spring_llama: SpringModel) -> None:
+    template = ChatTemplate(spring_llama)
+    assert not template.supports_tools
+    spring_llama.tokenizer.chat_template = TOOLS
+    assert template.supports_tools
+    assert '"name": "weather"' in template.prompt([Turn("user", "Hi")], tools=[WEATHER]).text
+    assert "weather" not in template.prompt([Turn("user", "Hi")]).text
