@@ -16,16 +16,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from spring_integrations import generation
 from spring_integrations.backbone import DEMO_FOLDER, DEMO_ID, Backbone, fingerprint
 from spring_integrations.detokenize import Completion
-from spring_integrations.errors import BoundaryError, PromptTooLongError, SettingsError, TokensError
+from spring_integrations.errors import PromptTooLongError, SettingsError, TokensError
 from spring_integrations.generation import GenerationSettings
 from spring_integrations.passages import Passage
-from spring_integrations.prompt import BoundaryRule, RagPrompt, check_question
+from spring_integrations.prompt import BoundaryRule, OnMissingBoundary, RagPrompt, check_question, report_missing
 from spring_integrations.tokens import FILE_NAME, SpringTokens
 
 log = logging.getLogger(__name__)
 
 DEMO_TOKENS = DEMO_FOLDER.parent / FILE_NAME
-OnMissingBoundary = Literal["ignore", "warn", "error"]
 OnTooLong = Literal["warn", "error"]
 OnOtherBackbone = Literal["ignore", "warn", "error"]
 _PROPERTIES = ("tokens", "k", "settings", "boundary_rule", "on_missing_boundary", "on_too_long")
@@ -303,7 +302,7 @@ class SpringModel:
         count = self.k if k is None else self._count(k)
         if count and parsed.boundary is None:
             count = 0
-            self._report_missing(parsed)
+            report_missing(parsed, self.on_missing_boundary)
         virtual = self._virtual_ids(count)
         ids = self._backbone.encode(parsed, virtual)
         dropped = 0
@@ -327,17 +326,6 @@ class SpringModel:
         # Attaching again costs nothing, and another model on this backbone may have detached it.
         first = self._backbone.attach(self.tokens)
         return range(first, first + count)
-
-    def _report_missing(self, prompt: RagPrompt) -> None:
-        if self.on_missing_boundary == "ignore":
-            return
-        msg = (
-            "found no boundary between context and question, so no virtual tokens are used, in the prompt "
-            f"{prompt.text[:80]!r}…; retrieve through SpringRetriever, or give boundary_rule"
-        )
-        if self.on_missing_boundary == "error":
-            raise BoundaryError(msg)
-        log.warning(msg)
 
     def _too_long(self, length: int, room: int, k: int) -> str:
         return (

@@ -7,12 +7,18 @@ without any of them is not a RAG prompt and gets no virtual tokens.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from spring_integrations.errors import PromptError
+from spring_integrations.errors import BoundaryError, PromptError
 from spring_integrations.passages import Passage
+
+log = logging.getLogger(__name__)
+
+OnMissingBoundary = Literal["ignore", "warn", "error"]
 
 MARK = "\u2063" * 3
 """End of a passage: INVISIBLE SEPARATOR three times. It survives formatting, `str.strip` and JSON."""
@@ -28,6 +34,7 @@ EXPLICIT = "explicit"
 # A Python list repr, as LlamaIndex's simple_summarize inserts, shows the mark as escapes.
 _MARKS = re.compile(rf"({MARK}|(?:\\u2063){{3}}|{_BOUNDARY})")
 _INVISIBLE = "\u2060"  # WORD JOINER: breaks up control text without showing
+_REFERENCE = re.compile(r"\[ref\d+\]")
 _CONTROL = re.compile(
     r"\\u2063"
     r"|\[ref\d+\]"
@@ -270,6 +277,33 @@ def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:
 def mark_passage(text: str, special_tokens: Iterable[str] = ()) -> str:
     """Returns the neutralised text with a mark at its end."""
     return neutralize(text, special_tokens) + MARK
+
+
+def token_text(k: int) -> str:
+    """Returns the text of the first k virtual tokens, as an exported model's tokenizer knows them."""
+    return "".join(f"[ref{i}]" for i in range(1, k + 1))
+
+
+def break_references(text: str) -> str:
+    """Returns the text with an invisible character in every `[refN]`: only `token_text` means tokens."""
+    return _REFERENCE.sub(lambda m: _split_up(m.group()), text)
+
+
+def report_missing(prompt: RagPrompt, action: OnMissingBoundary) -> None:
+    """Does what is to be done about a prompt that has no boundary.
+
+    Raises:
+        BoundaryError: if an error is asked for.
+    """
+    if action == "ignore":
+        return
+    msg = (
+        "found no boundary between context and question, so no virtual tokens are used, in the prompt "
+        f"{prompt.text[:80]!r}…; retrieve through SpringRetriever, or give boundary_rule"
+    )
+    if action == "error":
+        raise BoundaryError(msg)
+    log.warning(msg)
 
 
 def remove_marks(text: str) -> str:

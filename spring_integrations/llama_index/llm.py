@@ -32,8 +32,8 @@ from spring_integrations.generation import GenerationSettings
 from spring_integrations.llama_index.chat import ChatPrompt, check_messages
 from spring_integrations.llama_index.packing import SpringPromptHelper, reported_window, token_counter
 from spring_integrations.model import Generation as Answer
-from spring_integrations.model import OnMissingBoundary, OnTooLong, SpringModel
-from spring_integrations.prompt import BoundaryRule
+from spring_integrations.model import OnTooLong, SpringModel
+from spring_integrations.prompt import BoundaryRule, OnMissingBoundary
 
 _LOADING = ("dtype", "device_map", "revision", "quantization_config", "attn_implementation", "trust_remote_code")
 _RULES = ("k", "boundary_rule", "on_missing_boundary", "on_too_long")
