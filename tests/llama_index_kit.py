@@ -5,19 +5,25 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tiny_models
 import torch
+from llama_index.core import Settings
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.embeddings import BaseEmbedding
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.schema import TextNode
 
 from spring_integrations import MARK, Generation, RagPrompt, SpringModel, SpringTokens
+from spring_integrations.llama_index import SpringHFLLM
 
 WIDE = 4096
 RAG = f"[1] Lima is the capital of Peru.{MARK}\n\nQuestion: what is the capital of Peru?\nAnswer:"
 PLAIN = "What is the capital of Peru?"
+QUESTION = "what is the capital of Peru?"
 
 NODES = tuple(
     TextNode(id_=f"n{i}", text=text, metadata={"city": city})
@@ -30,10 +36,13 @@ NODES = tuple(
         ]
     )
 )
+LONG = TextNode(id_="long", text=" ".join(f"Fact {i} of Peru: its capital is Lima." for i in range(40)))
+CONTEXT = re.compile(r"Fact \d|Rímac|Pichincha|fjord|beaches")
+"""What only the nodes say."""
 
 
 class RecordingModel(SpringModel):
-    """Keeps every prompt it was given, and what it did."""
+    """Keeps every prompt it was given, as a string, and what it did."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,7 +50,8 @@ class RecordingModel(SpringModel):
 
     def generate(self, prompts: Any, **kwargs: Any) -> list[Generation]:
         done = super().generate(prompts, **kwargs)
-        self.calls += zip([prompts] if isinstance(prompts, str) else prompts, done, strict=True)
+        listed = [prompts] if isinstance(prompts, str | RagPrompt) else prompts
+        self.calls += zip(map(_as_text, listed), done, strict=True)
         return done
 
     def stream(self, prompt: str | RagPrompt, **kwargs: Any) -> Iterator[str | Generation]:
@@ -51,12 +61,16 @@ class RecordingModel(SpringModel):
             try:
                 for piece in pieces:
                     if isinstance(piece, Generation):
-                        self.calls.append((str(prompt), piece))
+                        self.calls.append((_as_text(prompt), piece))
                     yield piece
             finally:
                 pieces.close()  # type: ignore[attr-defined]
 
         return recorded()
+
+
+def _as_text(prompt: str | RagPrompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt.marked()
 
 
 def recording_model(tokens: SpringTokens | None, *, window: int = WIDE, template: bool = True) -> RecordingModel:
@@ -67,6 +81,56 @@ def recording_model(tokens: SpringTokens | None, *, window: int = WIDE, template
     if not template:
         tokenizer.chat_template = None
     return RecordingModel(model, tokenizer, tokens)
+
+
+def make_llm(tokens: SpringTokens, *, chat: bool = False, window: int = WIDE, **settings: Any) -> SpringHFLLM:
+    """Returns an LLM on a recording model, by whose tokenizer LlamaIndex counts from now on."""
+    llm = SpringHFLLM(model=recording_model(tokens, window=window, template=chat), max_new_tokens=6, **settings)
+    Settings.tokenizer = llm.tokenizer_fn
+    return llm
+
+
+def calls(llm: SpringHFLLM) -> list[tuple[str, Generation]]:
+    """The prompts that a recording LLM was given, and what was done."""
+    assert isinstance(llm.model, RecordingModel)
+    return llm.model.calls
+
+
+def assert_boosted(llm: SpringHFLLM) -> None:
+    """Every call was given virtual tokens, and no context comes after them."""
+    assert calls(llm)
+    for prompt, done in calls(llm):
+        assert (done.k, done.boundary is not None) == (8, True), prompt
+        assert not CONTEXT.search(RagPrompt.parse(prompt).after), prompt
+
+
+@contextmanager
+def kept_settings() -> Iterator[None]:
+    """Gives LlamaIndex its global settings back in the end."""
+    names = ("_tokenizer", "_prompt_helper", "_llm", "_embed_model")
+    kept = {name: getattr(Settings, name) for name in names}
+    yield
+    for name, value in kept.items():
+        setattr(Settings, name, value)
+
+
+class _Events(BaseEventHandler):
+    seen: list[Any]
+
+    def handle(self, event: Any, **kwargs: Any) -> None:
+        self.seen.append(event)
+
+
+@contextmanager
+def recorded_events() -> Iterator[list[Any]]:
+    """Gives the list of LlamaIndex's instrumentation events, which grows meanwhile."""
+    handler = _Events(seen=[])
+    dispatcher = get_dispatcher()
+    dispatcher.add_event_handler(handler)
+    try:
+        yield handler.seen
+    finally:
+        dispatcher.event_handlers.remove(handler)
 
 
 class HashEmbedding(BaseEmbedding):

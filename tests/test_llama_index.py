@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +14,20 @@ from llama_index.core import Settings, StorageContext, VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import TextNode
 from llama_index.vector_stores.chroma import ChromaVectorStore
-from llama_index_kit import NODES, WIDE, HashEmbedding, RecordingModel, recording_model
+from llama_index_kit import (
+    LONG,
+    NODES,
+    QUESTION,
+    WIDE,
+    HashEmbedding,
+    assert_boosted,
+    calls,
+    kept_settings,
+    make_llm,
+)
 
-from spring_integrations import MARK, RagPrompt, SpringTokens
+from spring_integrations import MARK, SpringTokens
 from spring_integrations.llama_index import (
     SpringCallError,
     SpringHFLLM,
@@ -31,10 +39,7 @@ from spring_integrations.llama_index import (
 )
 from spring_integrations.prompt import remove_marks
 
-QUESTION = "what is the capital of Peru?"
-LONG = TextNode(id_="long", text=" ".join(f"Fact {i} of Peru: its capital is Lima." for i in range(40)))
-CONTEXT = re.compile(r"Fact \d|Rímac|Pichincha|fjord|beaches")
-MODES = ("compact", "refine", "tree_summarize", "simple_summarize", "accumulate")
+MODES = ("compact", "refine", "tree_summarize", "simple_summarize", "accumulate", "compact_accumulate")
 # Room for a prompt and a part of the context only.
 SMALL = {True: 1000, False: 640}
 OURS = {
@@ -46,11 +51,8 @@ OURS = {
 
 @pytest.fixture(autouse=True)
 def _global_settings() -> Iterator[None]:
-    names = ("_tokenizer", "_prompt_helper", "_llm", "_embed_model")
-    kept = {name: getattr(Settings, name) for name in names}
-    yield
-    for name, value in kept.items():
-        setattr(Settings, name, value)
+    with kept_settings():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -61,29 +63,10 @@ def index() -> VectorStoreIndex:
     return VectorStoreIndex([*NODES, LONG], storage_context=context, embed_model=HashEmbedding())
 
 
-def make_llm(tokens: SpringTokens, *, chat: bool = False, window: int = WIDE, **settings: Any) -> SpringHFLLM:
-    llm = SpringHFLLM(model=recording_model(tokens, window=window, template=chat), max_new_tokens=6, **settings)
-    Settings.tokenizer = llm.tokenizer_fn
-    return llm
-
-
 def engine(index: VectorStoreIndex, llm: SpringHFLLM, **settings: Any) -> BaseQueryEngine:
     return index.as_query_engine(
         llm=llm, similarity_top_k=5, node_postprocessors=[SpringNodePostprocessor()], **settings
     )
-
-
-def calls(llm: SpringHFLLM) -> list[Any]:
-    assert isinstance(llm.model, RecordingModel)
-    return llm.model.calls
-
-
-def assert_boosted(llm: SpringHFLLM) -> None:
-    """Every call was given virtual tokens, and no context comes after them."""
-    assert calls(llm)
-    for prompt, done in calls(llm):
-        assert (done.k, done.boundary is not None) == (8, True), prompt
-        assert not CONTEXT.search(RagPrompt.parse(prompt).after), prompt
 
 
 @pytest.mark.parametrize("templates", [{}, OURS], ids=["stock", "ours"])
@@ -98,7 +81,7 @@ def test_boost_reaches_every_call(
     response = engine(index, llm, response_mode=mode, **templates).query(QUESTION)
     assert_boosted(llm)
     assert llm.metadata.is_chat_model is chat
-    one_call = mode == "simple_summarize" or (not small and mode in ("compact", "tree_summarize"))
+    one_call = mode == "simple_summarize" or (not small and mode in ("compact", "tree_summarize", "compact_accumulate"))
     assert (len(calls(llm)) == 1) is one_call
     assert any("Lima" in prompt for prompt, _ in calls(llm))
     assert {n.node_id for n in response.source_nodes} == {n.id_ for n in (*NODES, LONG)}

@@ -45,7 +45,8 @@ def test_chat_prompt_is_the_template_with_the_mark_in_the_last_user_turn(
     conversation = [{"role": role, "content": content} for role, content in turns]
     wanted = spring.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     assert spring.calls[-1][0] == wanted
-    assert answer.raw["k"] == 8
+    assert (answer.raw["k"], answer.raw["boundary"]) == (8, "last-turn")
+    assert chat.complete(RAG).raw["boundary"] == "official", "a chat model's completion says by which rule, too"
     assert answer.message.role == MessageRole.ASSISTANT
     assert messages[0].content == f"Context information is below.\nLima.{MARK}"
 

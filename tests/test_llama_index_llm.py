@@ -17,11 +17,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.indices.prompt_helper import PromptHelper
-from llama_index.core.instrumentation import get_dispatcher
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.prompts import PromptTemplate
-from llama_index_kit import PLAIN, RAG, WIDE, RecordingModel, plain_backbone, recording_model, user
+from llama_index_kit import PLAIN, RAG, WIDE, RecordingModel, plain_backbone, recorded_events, recording_model, user
 from pydantic import ValidationError
 
 from spring_integrations import MARK, SpringTokens
@@ -185,7 +184,8 @@ def test_seeded_sampling_repeats(llm: SpringHFLLM) -> None:
 
 def test_what_was_done_is_plain_data(llm: SpringHFLLM) -> None:
     answer = llm.complete(RAG)
-    assert answer.raw == answer.additional_kwargs
+    counts = {name: answer.raw[name] for name in ("prompt_tokens", "completion_tokens")}
+    assert answer.raw == {**answer.additional_kwargs, "usage": counts}
     assert json.loads(json.dumps(answer.raw)) == answer.raw
     assert set(answer.raw) >= {"k", "boundary", "prompt_tokens", "completion_tokens", "finish_reason"}
 
@@ -259,29 +259,35 @@ def test_special_tokens_fit_the_postprocessor(llm: SpringHFLLM) -> None:
     assert SpringNodePostprocessor(special_tokens=llm.special_tokens).special_tokens == llm.special_tokens
 
 
-class _Events(BaseEventHandler):
-    seen: list[Any]
-
-    def handle(self, event: Any, **kwargs: Any) -> None:
-        self.seen.append(event)
+async def _read(stream: Any) -> list[Any]:
+    return [part async for part in await stream]
 
 
 def test_instrumentation_sees_every_call(llm: SpringHFLLM) -> None:
-    handler = _Events(seen=[])
-    dispatcher = get_dispatcher()
-    dispatcher.add_event_handler(handler)
-    try:
+    with recorded_events() as seen:
         llm.complete(RAG)
-        llm.chat([user(RAG)])
         list(llm.stream_complete(RAG))
+        asyncio.run(llm.acomplete(RAG))
+        asyncio.run(_read(llm.astream_complete(RAG)))
+        llm.chat([user(RAG)])
+        list(llm.stream_chat([user(RAG)]))
         asyncio.run(llm.achat([user(RAG)]))
-    finally:
-        dispatcher.event_handlers.remove(handler)
-    ends = [e for e in handler.seen if type(e).__name__ in ("LLMCompletionEndEvent", "LLMChatEndEvent")]
-    assert [type(e).__name__ for e in ends] == [
-        "LLMCompletionEndEvent", "LLMChatEndEvent", "LLMCompletionEndEvent", "LLMChatEndEvent",
-    ]  # fmt: skip
-    assert all(e.response.raw["k"] == 8 for e in ends)
-    start = next(e for e in handler.seen if type(e).__name__ == "LLMCompletionStartEvent")
+        asyncio.run(_read(llm.astream_chat([user(RAG)])))
+    ends = [e for e in seen if type(e).__name__ in ("LLMCompletionEndEvent", "LLMChatEndEvent")]
+    assert [type(e).__name__ for e in ends] == ["LLMCompletionEndEvent"] * 4 + ["LLMChatEndEvent"] * 4
+    assert [(e.response.raw["k"], e.response.raw["boundary"]) for e in ends] == [
+        (8, boundary) for boundary in ["official"] * 4 + ["question"] * 4
+    ]
+    assert sum(type(e).__name__ == "LLMChatInProgressEvent" for e in seen) > 4, "of two streams"
+    start = next(e for e in seen if type(e).__name__ == "LLMCompletionStartEvent")
     assert start.model_dict["max_new_tokens"] == 8
     json.dumps(start.model_dump(mode="json"))
+
+
+def test_token_counting_handler_takes_our_counts(spring: RecordingModel) -> None:
+    handler = TokenCountingHandler(tokenizer=lambda text: [0] * len(text))
+    llm = SpringHFLLM(model=spring, is_chat_model=False, callback_manager=CallbackManager([handler]))
+    info = llm.complete(RAG, max_new_tokens=4).raw
+    *_, last = llm.stream_chat([user(RAG)], max_new_tokens=3)
+    assert handler.prompt_llm_token_count == info["prompt_tokens"] + last.raw["prompt_tokens"]
+    assert handler.completion_llm_token_count == 7

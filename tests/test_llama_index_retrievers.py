@@ -21,12 +21,11 @@ from llama_index.core.retrievers import (
 from llama_index.core.schema import Document, IndexNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.core.selectors import EmbeddingSingleSelector
 from llama_index.core.tools import RetrieverTool
-from llama_index_kit import NODES, HashEmbedding, recording_model
+from llama_index_kit import NODES, QUESTION, HashEmbedding, calls, recording_model
 
 from spring_integrations import MARK, SpringTokens
 from spring_integrations.llama_index import SpringHFLLM, SpringNodePostprocessor, SpringRetriever
 
-QUESTION = "what is the capital of Peru?"
 EMBEDDING = HashEmbedding()
 
 Wrap = Callable[[BaseRetriever], BaseRetriever]
@@ -127,7 +126,7 @@ def test_query_engine_over_any_retriever_is_boosted(make: Any, llm: SpringHFLLM)
     answers = {str(engine.query(QUESTION)) for engine in (wrapped, after)}
     answers.add(str(asyncio.run(wrapped.aquery(QUESTION))))
     assert len(answers) == 1
-    answering = [(prompt, done) for prompt, done in llm.model.calls if "generates multiple search" not in prompt]
+    answering = [(prompt, done) for prompt, done in calls(llm) if "generates multiple search" not in prompt]
     assert len(answering) == 3
     assert {done.k for _, done in answering} == {8}
     assert all(MARK in prompt and "Lima" in prompt for prompt, _ in answering)
@@ -149,7 +148,7 @@ def test_wrapped_retrievers_work_inside_others(make: Any, llm: SpringHFLLM) -> N
 def test_generating_search_queries_gets_no_virtual_tokens(llm: SpringHFLLM) -> None:
     retriever, _ = fusion(SpringRetriever, llm)
     retriever.retrieve(QUESTION)
-    assert [(done.k, done.boundary) for _, done in llm.model.calls] == [(0, None)]
+    assert [(done.k, done.boundary) for _, done in calls(llm)] == [(0, None)]
 
 
 def test_auto_merging_merges_and_its_parents_are_marked(llm: SpringHFLLM) -> None:
@@ -188,7 +187,7 @@ def test_prompt_holds_what_the_llm_metadata_mode_shows(llm: SpringHFLLM, wrap_la
     else:
         engine = RetrieverQueryEngine.from_args(SpringRetriever(retriever), llm=llm)
     (source,) = engine.query(QUESTION).source_nodes
-    (prompt, _), *_ = llm.model.calls
+    (prompt, _), *_ = calls(llm)
     assert f"<title=Peru>\n<keywords=llama>: {node.text}{MARK}\n" in prompt
     assert "notes/7" not in prompt
     for mode in MetadataMode:

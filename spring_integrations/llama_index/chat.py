@@ -9,6 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from spring_integrations.chat import ChatTemplate, Turn
 from spring_integrations.errors import PromptError
 from spring_integrations.model import SpringModel
+from spring_integrations.prompt import RagPrompt
 
 _ROLES = {
     MessageRole.CHATBOT: "assistant",
@@ -20,29 +21,45 @@ _ROLES = {
 
 
 class ChatPrompt:
-    """`ChatTemplate` for LlamaIndex's messages; its prompts are strings, with marks."""
+    """`ChatTemplate` for LlamaIndex's messages."""
 
     def __init__(self, model: SpringModel) -> None:
         self._template = ChatTemplate(model)
 
     def __call__(self, messages: Sequence[ChatMessage]) -> str:
-        """Returns the prompt for the messages.
+        """Returns the prompt as a string with marks, which is what LlamaIndex's hooks hand on.
 
         Raises:
-            PromptError: if the template refuses them or loses the boundary.
+            PromptError: if the template refuses the messages or loses the boundary.
         """
-        return self._template.prompt([Turn(_role(m), m.content or "") for m in messages]).marked()
+        return self.parts(messages).marked()
 
-    def from_completion(self, prompt: str) -> str:
-        """Returns the prompt for one user message."""
-        return self([ChatMessage(role=MessageRole.USER, content=prompt)])
+    def parts(self, messages: Sequence[ChatMessage]) -> RagPrompt:
+        """Returns the prompt, which knows how its boundary was found; errors as above."""
+        return self._template.prompt([Turn(role_of(m), m.content or "") for m in messages])
 
     def scaffold(self) -> int:
         """Returns the tokens that the template puts around one user message."""
         return self._template.scaffold()
 
 
-def _role(message: ChatMessage) -> str:
+class CompletionPrompt:
+    """`ChatPrompt` for a text, which becomes one user message."""
+
+    def __init__(self, chat: ChatPrompt) -> None:
+        self._chat = chat
+
+    def __call__(self, prompt: str) -> str:
+        """Returns the prompt as a string with marks."""
+        return self.parts(prompt).marked()
+
+    def parts(self, prompt: str) -> RagPrompt:
+        """Returns the prompt, which knows how its boundary was found."""
+        return self._chat.parts([ChatMessage(role=MessageRole.USER, content=prompt)])
+
+
+def role_of(message: ChatMessage) -> str:
+    """Returns the name that chat templates have for the role of a message."""
     role = MessageRole(message.role)
     return _ROLES.get(role, role.value)
 
@@ -55,6 +72,6 @@ def check_messages(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
     for message in messages:
         other = [type(block).__name__ for block in message.blocks if not isinstance(block, TextBlock)]
         if other:
-            msg = f"the backbone reads text only, but a {_role(message)} message holds {', '.join(other)}"
+            msg = f"the backbone reads text only, but a {role_of(message)} message holds {', '.join(other)}"
             raise PromptError(msg)
     return messages

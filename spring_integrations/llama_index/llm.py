@@ -29,11 +29,11 @@ from spring_integrations import aio
 from spring_integrations.backbone import Backbone
 from spring_integrations.errors import SettingsError, SpringError
 from spring_integrations.generation import GenerationSettings
-from spring_integrations.llama_index.chat import ChatPrompt, check_messages
+from spring_integrations.llama_index.chat import ChatPrompt, CompletionPrompt, check_messages
 from spring_integrations.llama_index.packing import SpringPromptHelper, reported_window, token_counter
 from spring_integrations.model import Generation as Answer
 from spring_integrations.model import OnTooLong, SpringModel
-from spring_integrations.prompt import BoundaryRule, OnMissingBoundary
+from spring_integrations.prompt import BoundaryRule, OnMissingBoundary, RagPrompt
 
 _LOADING = ("dtype", "device_map", "revision", "quantization_config", "attn_implementation", "trust_remote_code")
 _RULES = ("k", "boundary_rule", "on_missing_boundary", "on_too_long")
@@ -137,7 +137,7 @@ class SpringHFLLM(CustomLLM):
             chat = ChatPrompt(self._spring)
             self._scaffold = chat.scaffold()
             self.messages_to_prompt = settings.get("messages_to_prompt") or chat
-            self.completion_to_prompt = settings.get("completion_to_prompt") or chat.from_completion
+            self.completion_to_prompt = settings.get("completion_to_prompt") or CompletionPrompt(chat)
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -273,20 +273,23 @@ class SpringHFLLM(CustomLLM):
             msg = f"model= is loaded already, so {', '.join(given)} cannot apply; give one or the other"
             raise SettingsError(msg)
         chosen = {n: v for n in _RULES if (v := getattr(self, n)) is not None}
-        if not chosen:
-            return model
-        rules = {n: getattr(model, n) for n in (*_RULES, "settings")} | chosen
-        return SpringModel(model.shared, tokens=model.tokens, on_other_backbone="ignore", **rules)
+        return model.with_changes(**chosen) if chosen else model
 
     def _arguments(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Returns k and settings for a call; None in `changes` means as configured."""
         own = {n: v for n in _PER_CALL if (v := getattr(self, n)) is not None}
         return own | {n: v for n, v in changes.items() if v is not None or n not in _PER_CALL}
 
-    def _prompt(self, asked: str | Sequence[ChatMessage], formatted: bool) -> str:
+    def _prompt(self, asked: str | Sequence[ChatMessage], formatted: bool) -> str | RagPrompt:
+        # Our own hooks need not write a string: the parts know by which rule the boundary was found.
         if not isinstance(asked, str):
-            return (self.messages_to_prompt or messages_to_prompt)(check_messages(asked))
-        return asked if formatted or self.completion_to_prompt is None else self.completion_to_prompt(asked)
+            of_chat = self.messages_to_prompt or messages_to_prompt
+            messages = check_messages(asked)
+            return of_chat.parts(messages) if isinstance(of_chat, ChatPrompt) else of_chat(messages)
+        of_text = self.completion_to_prompt
+        if formatted or of_text is None:
+            return asked
+        return of_text.parts(asked) if isinstance(of_text, CompletionPrompt) else of_text(asked)
 
     def _answer(self, asked: str | Sequence[ChatMessage], changes: dict[str, Any], formatted: bool = False) -> _Part:
         with _unswallowed():
@@ -324,13 +327,21 @@ def _accumulated(pieces: Iterator[str | Answer]) -> Generator[_Part, None, None]
 
 
 def _completion(part: _Part) -> CompletionResponse:
-    return CompletionResponse(text=part.text, delta=part.delta, raw=part.info, additional_kwargs=dict(part.info))
+    return CompletionResponse(text=part.text, delta=part.delta, raw=_raw(part), additional_kwargs=dict(part.info))
 
 
 def _chat(part: _Part) -> ChatResponse:
     # Not into the message's own additional_kwargs: LlamaIndex writes those into the next prompt.
     message = ChatMessage(role=MessageRole.ASSISTANT, content=part.text)
-    return ChatResponse(message=message, delta=part.delta, raw=part.info, additional_kwargs=dict(part.info))
+    return ChatResponse(message=message, delta=part.delta, raw=_raw(part), additional_kwargs=dict(part.info))
+
+
+def _raw(part: _Part) -> dict[str, Any]:
+    if not part.info:
+        return {}
+    # LlamaIndex's TokenCountingHandler reads counts from here and nowhere else.
+    usage = {name: part.info[name] for name in ("prompt_tokens", "completion_tokens")}
+    return {**part.info, "usage": usage}
 
 
 def _each(
