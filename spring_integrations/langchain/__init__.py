@@ -1,4 +1,4 @@
-"""SPRING for LangChain: a language model, a retriever and a document compressor.
+"""SPRING for LangChain: language models, a retriever and a document compressor.
 
 Swap the model of an existing chain for `SpringHFLLM` and wrap its retriever in `SpringRetriever`;
 the virtual tokens then stand between the retrieved passages and the question.
@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 from spring_integrations._optional import require
 
 if TYPE_CHECKING:
+    from spring_integrations.langchain.chat_model import ChatSpringHF
     from spring_integrations.langchain.compressor import SpringDocumentCompressor
     from spring_integrations.langchain.llm import SpringHFLLM
     from spring_integrations.langchain.prompts import SPRING_PROMPT
     from spring_integrations.langchain.retriever import SpringRetriever
 
-__all__ = ["SPRING_PROMPT", "SpringDocumentCompressor", "SpringHFLLM", "SpringRetriever"]
+__all__ = ["SPRING_PROMPT", "ChatSpringHF", "SpringDocumentCompressor", "SpringHFLLM", "SpringRetriever"]
 
 require("langchain_core", extra="langchain")
 
 _HOMES = {
     "SPRING_PROMPT": "prompts",
+    "ChatSpringHF": "chat_model",
     "SpringDocumentCompressor": "compressor",
     "SpringHFLLM": "llm",
     "SpringRetriever": "retriever",

@@ -41,16 +41,7 @@ class SpringHFLLM(SpringSettings, BaseLLM):
         return self._identifying()
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = LangSmithParams(
-            ls_provider="spring",
-            ls_model_type="llm",
-            ls_model_name=self._spring.name,
-            ls_temperature=kwargs.get("temperature", self.temperature),
-            ls_max_tokens=kwargs.get("max_new_tokens", self.max_new_tokens),
-        )
-        if stops := self._stops(stop):
-            params["ls_stop"] = list(stops)
-        return params
+        return self._tracing("llm", stop, kwargs)
 
     def generate(
         self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any

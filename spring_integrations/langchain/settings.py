@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from langchain_core.language_models import BaseLanguageModel
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from langchain_core.language_models.base import LangSmithParams
+from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
 from spring_integrations import __version__
@@ -68,8 +69,10 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     on_too_long: OnTooLong = Field(default="warn", frozen=True)
     """Warn when passages are dropped because the prompt is too long, or raise."""
 
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    """Longest answer, in tokens."""
+    max_new_tokens: int = Field(
+        default=DEFAULT_MAX_NEW_TOKENS, validation_alias=AliasChoices("max_new_tokens", "max_tokens")
+    )
+    """Longest answer, in tokens; also `max_tokens`, as other models of LangChain name it."""
 
     temperature: float = 0.0
     """0 is greedy; above 0 the answer is sampled."""
@@ -171,11 +174,13 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
 
     def _with_call_settings(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
         # LangChain's cache key holds the fields of the model but not what a call or `bind` adds.
-        changes = {name: value for name, value in kwargs.items() if name in _PER_CALL}
-        rest = {name: value for name, value in kwargs.items() if name not in _PER_CALL}
+        named = _named(kwargs)
+        changes = {name: value for name, value in named.items() if name in _PER_CALL}
+        rest = {name: value for name, value in named.items() if name not in _PER_CALL}
         return (self.model_copy(update=changes) if changes else self), rest
 
     def _settings(self, stop: Sequence[str] | str | None, changes: dict[str, Any]) -> dict[str, Any]:
+        changes = _named(changes)
         if unknown := sorted(set(changes) - set(_PER_CALL)):
             msg = f"a call cannot set {', '.join(unknown)}; it can set {', '.join(_PER_CALL)}"
             raise SettingsError(msg)
@@ -184,6 +189,19 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
 
     def _stops(self, stop: Sequence[str] | str | None) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.stop, *_listed(stop))))
+
+    def _tracing(self, kind: Literal["llm", "chat"], stop: list[str] | None, kwargs: dict[str, Any]) -> LangSmithParams:
+        called = _named(kwargs)
+        params = LangSmithParams(
+            ls_provider="spring",
+            ls_model_type=kind,
+            ls_model_name=called.get("model", self._spring.name),
+            ls_temperature=called.get("temperature", self.temperature),
+            ls_max_tokens=called.get("max_new_tokens", self.max_new_tokens),
+        )
+        if stops := self._stops(stop):
+            params["ls_stop"] = list(stops)
+        return params
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
@@ -239,6 +257,11 @@ def _identity(spring: SpringModel) -> dict[str, Any]:
         "on_missing_boundary": spring.on_missing_boundary,
         "on_too_long": spring.on_too_long,
     }
+
+
+def _named(changes: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a call by the names of our fields."""
+    return {"max_new_tokens" if name == "max_tokens" else name: value for name, value in changes.items()}
 
 
 def _listed(stop: Any) -> Any:

@@ -1,0 +1,116 @@
+"""LangChain's messages and tools to turns of a chat, and answers back to messages."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+
+from spring_integrations.chat import Turn
+from spring_integrations.errors import PromptError
+from spring_integrations.model import Generation as Answer
+from spring_integrations.structured import Written
+
+_ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
+    (HumanMessage, "user"),
+    (AIMessage, "assistant"),
+    (SystemMessage, "system"),
+    (ToolMessage, "tool"),
+    (FunctionMessage, "tool"),
+)
+_CALLS = ("tool_use", "tool_call", "invalid_tool_call")
+"""Blocks of an AI message that say again what its `tool_calls` say."""
+
+
+def to_turn(message: BaseMessage) -> Turn:
+    """Returns the turn of a message.
+
+    Raises:
+        PromptError: if its type is unknown, or it holds something other than text.
+    """
+    role = message.role if isinstance(message, ChatMessage) else None
+    role = role or next((role for kind, role in _ROLES if isinstance(message, kind)), None)
+    if role is None:
+        msg = f"{type(message).__name__} is no message of a chat; give system, human, AI and tool messages"
+        raise PromptError(msg)
+    extra: dict[str, Any] = {} if message.name is None else {"name": message.name}
+    if isinstance(message, AIMessage) and message.tool_calls:
+        functions = [{"name": call["name"], "arguments": call["args"]} for call in message.tool_calls]
+        extra["tool_calls"] = [
+            {"type": "function", "id": call["id"], "function": function}
+            for call, function in zip(message.tool_calls, functions, strict=True)
+        ]
+    if isinstance(message, ToolMessage):
+        extra["tool_call_id"] = message.tool_call_id
+    return Turn(role, _text(message), extra)
+
+
+def _text(message: BaseMessage) -> str:
+    blocks = [message.content] if isinstance(message.content, str) else message.content
+    texts = []
+    for block in blocks:
+        kind = "text" if isinstance(block, str) else block.get("type")
+        if kind == "text":
+            texts.append(block if isinstance(block, str) else str(block["text"]))
+        elif not (isinstance(message, AIMessage) and kind in _CALLS):
+            msg = f"the backbone reads text only, but a message of type {message.type!r} holds a block of type {kind!r}"
+            raise PromptError(msg)
+    return "".join(texts)
+
+
+def to_message(answer: Answer, written: Written, metadata: dict[str, Any]) -> AIMessage:
+    """Returns the message of a whole answer."""
+    broken = [_broken(written.broken)] if written.broken else []
+    return AIMessage(
+        content=written.text,
+        tool_calls=[tool_call(name=c.name, args=dict(c.arguments), id=_new_id()) for c in written.calls],
+        invalid_tool_calls=broken,
+        usage_metadata=_usage(answer),
+        response_metadata=metadata,
+    )
+
+
+def to_last_chunk(answer: Answer, written: Written) -> AIMessageChunk:
+    """Returns what comes after the streamed text: calls of tools, usage, and that this is the end."""
+    calls = [
+        tool_call_chunk(name=c.name, args=json.dumps(c.arguments), id=_new_id(), index=i)
+        for i, c in enumerate(written.calls)
+    ]
+    if written.broken:
+        calls = [tool_call_chunk(name=None, args=written.broken, id=_new_id(), index=0)]
+    return AIMessageChunk(content="", tool_call_chunks=calls, usage_metadata=_usage(answer), chunk_position="last")
+
+
+def transcript(messages: Sequence[BaseMessage]) -> list[Turn]:
+    """Returns the turns of messages."""
+    return [to_turn(message) for message in messages]
+
+
+def _usage(answer: Answer) -> UsageMetadata:
+    return UsageMetadata(
+        input_tokens=answer.prompt_tokens,
+        output_tokens=answer.completion_tokens,
+        total_tokens=answer.prompt_tokens + answer.completion_tokens,
+    )
+
+
+def _broken(text: str) -> Any:
+    return invalid_tool_call(name=None, args=text, id=_new_id(), error="not the JSON of a tool's call")
+
+
+def _new_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"
