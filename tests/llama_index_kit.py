@@ -11,11 +11,21 @@ from typing import Any
 import tiny_models
 import torch
 from llama_index.core import Settings
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    CompletionResponse,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+)
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.schema import TextNode
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from spring_integrations import MARK, Generation, RagPrompt, SpringModel, SpringTokens
 from spring_integrations.llama_index import SpringHFLLM
@@ -133,6 +143,32 @@ def recorded_events() -> Iterator[list[Any]]:
         dispatcher.event_handlers.remove(handler)
 
 
+class TransformersLLM(CustomLLM):
+    """A local model without any code of ours: what a chain used before, and what else it may use."""
+
+    folder: str
+    prompts: list[str] = Field(default_factory=list)
+    _loaded: Any = PrivateAttr()
+
+    def model_post_init(self, context: Any) -> None:
+        super().model_post_init(context)
+        loaders = (AutoModelForCausalLM, AutoTokenizer)
+        self._loaded = tuple(loader.from_pretrained(self.folder) for loader in loaders)
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(context_window=WIDE, num_output=8, model_name=self.folder)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        self.prompts.append(prompt)
+        return CompletionResponse(text=_greedy(*self._loaded, prompt, 8))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        raise NotImplementedError
+
+
 class HashEmbedding(BaseEmbedding):
     """Words hashed into 64 counts: texts that share words are near."""
 
@@ -155,7 +191,10 @@ def user(text: str) -> ChatMessage:
 
 def plain_backbone(text: str, *, max_new_tokens: int = 8) -> str:
     """What transformers itself answers, without any code of ours."""
-    model, tokenizer = tiny_models.build("llama")
+    return _greedy(*tiny_models.build("llama"), text, max_new_tokens)
+
+
+def _greedy(model: Any, tokenizer: Any, text: str, max_new_tokens: int) -> str:
     inputs = tokenizer(text, return_tensors="pt")
     with torch.inference_mode():
         out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
