@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +15,8 @@ import torch
 from llama_index.core import Settings
 from llama_index.core.base.llms.types import (
     ChatMessage,
+    ChatResponse,
+    ChatResponseGen,
     CompletionResponse,
     CompletionResponseGen,
     LLMMetadata,
@@ -22,7 +26,7 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.schema import TextNode
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -167,6 +171,48 @@ class TransformersLLM(CustomLLM):
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         raise NotImplementedError
+
+
+class ServerLLM(CustomLLM):
+    """The least client of an OpenAI-compatible server."""
+
+    url: str
+    is_chat_model: bool = False
+    context_window: int = WIDE
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(
+            context_window=self.context_window, num_output=8, is_chat_model=self.is_chat_model, model_name="tiny"
+        )
+
+    def _post(self, path: str, **body: Any) -> Any:
+        data = json.dumps(body | {"model": "tiny", "max_tokens": 8}).encode()
+        with urllib.request.urlopen(f"{self.url}/{path}", data, timeout=60) as answer:
+            return json.load(answer)["choices"][0]
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        if self.is_chat_model:
+            return CompletionResponse(text=self.chat([user(prompt)]).message.content or "")
+        return CompletionResponse(text=self._post("completions", prompt=prompt)["text"])
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        text = self.complete(prompt).text
+        return (CompletionResponse(text=text[:n], delta=text[n - 1 : n]) for n in range(1, len(text) + 1))
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        if not self.is_chat_model:
+            return super().chat(messages, **kwargs)
+        turns = [{"role": m.role.value, "content": m.content} for m in messages]
+        return ChatResponse(message=ChatMessage(**self._post("chat/completions", messages=turns)["message"]))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        whole = self.chat(messages)
+        return (response for response in [whole.model_copy(update={"delta": whole.message.content})])
 
 
 class HashEmbedding(BaseEmbedding):

@@ -1,4 +1,4 @@
-"""LlamaIndex: an LLM with virtual tokens, a retriever and a postprocessor that mark passages, templates."""
+"""LlamaIndex: LLMs with virtual tokens, a retriever and a postprocessor that mark passages, templates."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from spring_integrations._optional import require
 
 require("llama_index.core", extra="llama-index")
 
-from spring_integrations.llama_index.llm import SpringCallError, SpringHFLLM  # noqa: E402
+from spring_integrations.llama_index.errors import SpringCallError  # noqa: E402
+from spring_integrations.llama_index.llm import SpringHFLLM  # noqa: E402
 from spring_integrations.llama_index.postprocessor import SpringNodePostprocessor  # noqa: E402
 from spring_integrations.llama_index.prompts import refine_template, summary_template, text_qa_template  # noqa: E402
 from spring_integrations.llama_index.retriever import SpringRetriever  # noqa: E402
+from spring_integrations.llama_index.served import SpringServedLLM  # noqa: E402
 
 __all__ = [
     "SpringCallError",
     "SpringHFLLM",
     "SpringNodePostprocessor",
     "SpringRetriever",
+    "SpringServedLLM",
     "refine_template",
     "summary_template",
     "text_qa_template",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import fields
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,9 +27,10 @@ from llama_index.core.llms.custom import CustomLLM
 
 from spring_integrations import aio
 from spring_integrations.backbone import Backbone
-from spring_integrations.errors import SettingsError, SpringError
+from spring_integrations.errors import SettingsError
 from spring_integrations.generation import GenerationSettings
 from spring_integrations.llama_index.chat import ChatPrompt, CompletionPrompt, check_messages
+from spring_integrations.llama_index.errors import unswallowed
 from spring_integrations.llama_index.packing import SpringPromptHelper, reported_window, token_counter
 from spring_integrations.model import Generation as Answer
 from spring_integrations.model import OnTooLong, SpringModel
@@ -39,13 +40,6 @@ _LOADING = ("dtype", "device_map", "revision", "quantization_config", "attn_impl
 _RULES = ("k", "boundary_rule", "on_missing_boundary", "on_too_long")
 _PER_CALL = ("k", *(f.name for f in fields(GenerationSettings)))
 _Response = TypeVar("_Response", CompletionResponse, ChatResponse)
-
-
-class SpringCallError(SpringError, RuntimeError):
-    """A call was refused: a prompt too long, no boundary, an impossible setting; the cause tells which.
-
-    Not a ValueError like its causes: LlamaIndex's refining turns those into an empty answer.
-    """
 
 
 class SpringHFLLM(CustomLLM):
@@ -292,7 +286,7 @@ class SpringHFLLM(CustomLLM):
         return of_text.parts(asked) if isinstance(of_text, CompletionPrompt) else of_text(asked)
 
     def _answer(self, asked: str | Sequence[ChatMessage], changes: dict[str, Any], formatted: bool = False) -> _Part:
-        with _unswallowed():
+        with unswallowed():
             (done,) = self._spring.generate(self._prompt(asked, formatted), **self._arguments(changes))
         return _Part(done.text, None, done.info())
 
@@ -303,7 +297,7 @@ class SpringHFLLM(CustomLLM):
         if arguments.get("num_beams", self._spring.settings.num_beams) > 1:
             whole = self._answer(asked, changes, formatted)
             return (part for part in (whole._replace(delta=whole.text, info={}), whole._replace(delta="")))
-        with _unswallowed():
+        with unswallowed():
             return _accumulated(self._spring.stream(self._prompt(asked, formatted), **arguments))
 
 
@@ -361,13 +355,3 @@ async def _aeach(
             yield convert(part)
     finally:
         await parts.aclose()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _unswallowed() -> Iterator[None]:
-    try:
-        yield
-    except SpringError as error:
-        if isinstance(error, ValueError):
-            raise SpringCallError(str(error)) from error
-        raise
