@@ -12,42 +12,23 @@ prompt with all of them. The last line is one JSON object.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import gzip
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+from common import Question, circumstances, load
 from langchain_classic.chains.question_answering.stuff_prompt import PROMPT as STOCK_PROMPT
 
 from spring_integrations import Passage, RagPrompt, SpringModel
 from spring_integrations.backbone import Backbone
-from spring_integrations.demo import load_demo
 from spring_integrations.evaluation.metrics import exact_match, f1
 from spring_integrations.prompt import mark_passage
 from spring_integrations.retrieval.bm25 import BM25Index
 
 QUICK_QUESTIONS = 40
 MAX_NEW_TOKENS = 32
-MAX_PASSAGE_WORDS = 150  # the few longer passages would fill the embedded backbone's window alone
-
-Question = tuple[str, list[str]]
-
-
-def load(path: Path | None) -> tuple[list[Passage], list[Question]]:
-    """Returns the passages and the (question, answers) pairs of a file, or of the demo corpus."""
-    if path is None:
-        demo = load_demo()
-        return list(demo.passages), [(q.question, list(q.answers)) for q in demo.questions]
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    texts = dict.fromkeys(" ".join(r["passage"].split()[:MAX_PASSAGE_WORDS]) for r in rows)
-    passages = [Passage(text) for text in texts]
-    return passages, [(r["question"], r["answers"]) for r in rows]
 
 
 def stock_prompt(passages: list[Passage], question: str) -> str:
@@ -128,9 +109,8 @@ def main() -> None:
                 "questions": len(questions),
                 "gain_percent": gain,
                 "wrapper": cost,
-                "hardware": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
-                "date": dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
             }
+            | circumstances()
         )
     )
 

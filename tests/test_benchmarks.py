@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
-KEYS = {"boost": {"plain_stock", "plain_official", "k1", "k10", "k50", "stock_k50"}}
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem != "common")
+KEYS = {
+    "boost": {"plain_stock", "plain_official", "k1", "k10", "k50", "stock_k50"},
+    "methods": {"table", "questions", "steps"},
+    "training": {"step_vs_full", "step_vs_forward", "activations_vs_full", "grad_rel_err", "ragged_speedup"},
+}
 
 
 @pytest.fixture(scope="module", params=BENCHMARKS, ids=lambda p: p.stem)
@@ -30,3 +35,11 @@ def test_boost_shows_the_gain_and_an_identical_plain_backbone(figures: dict) -> 
     assert figures["wrapper"]["identical"]
     plain = max(figures["plain_stock"]["em"], figures["plain_official"]["em"])
     assert figures["k50"]["em"] > plain
+
+
+def test_spring_leaves_closed_book_answers_alone(figures: dict) -> None:
+    if figures["script"] != "methods":
+        pytest.skip("figures of methods.py")
+    rows = figures["table"]
+    assert {"backbone", "prompt", "prefix", "lora"} <= set(rows)
+    assert all(row["unchanged"] == 100 for name, row in rows.items() if name.startswith("spring"))

@@ -1,167 +1,156 @@
-"""Training: the prefix-cached objective equals full back-propagation, runs resume, tokens are usable."""
+"""The prefix-cached objective equals full back-propagation, whatever the architecture, the batch and k."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+import logging
 
 import pytest
 import tiny_models
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
 from spring_integrations.backbone import Backbone
-from spring_integrations.errors import DataError, PromptTooLongError, SettingsError, TokensError
-from spring_integrations.training import Example, TrainConfig, TrainingSet, read_examples, spring_loss, train
-from spring_integrations.training.objective import encode_example, full_loss
-from spring_integrations.training.trainer import initial_tokens
+from spring_integrations.errors import PromptTooLongError, TokensError
+from spring_integrations.training import Example, spring_loss
+from spring_integrations.training.objective import EncodedExample, encode_example, full_loss, prefix_cache_obstacle
 
 EXAMPLES = (
     Example("capital of Peru", ("Lima",), ("Lima is the capital of Peru.", "The river flows to the sea.")),
     Example("who got the prize", ("Wilhelm Conrad Röntgen", "Röntgen"), ("The prize was awarded to Röntgen in 1901.",)),
     Example("what is short", ("the answer",), ("The answer is short.", "The context is long.", "Lima is a name.")),
 )
-CONFIG = TrainConfig(n=6, epochs=4, batch_size=2, learning_rate=0.05, save_steps=2, logging_steps=1, num_passages=2)
+N = 6
+CACHED = (*tiny_models.ARCHITECTURES, "qwen3")
+STATEFUL = ("mamba", "lfm2")
 
 
-def encoded(backbone: Backbone, first: int, k: int) -> list:
-    prompts = [RagPrompt.from_passages(e.passages, e.question) for e in EXAMPLES]
-    ids = range(first, first + k)
-    return [encode_example(backbone, p, e.targets[0], ids) for p, e in zip(prompts, EXAMPLES, strict=True)]
-
-
-@pytest.mark.parametrize("family", tiny_models.ARCHITECTURES)
-def test_objective_equals_full_back_propagation(family: str) -> None:
+def attached(family: str) -> tuple[Backbone, range]:
     backbone = Backbone(*tiny_models.build(family))
-    first = backbone.attach(SpringTokens(torch.randn(6, tiny_models.WIDTH)))
+    tokens = SpringTokens(torch.randn(N, tiny_models.WIDTH, generator=torch.Generator().manual_seed(1)))
+    first = backbone.attach(tokens)
+    return backbone, range(first, first + N)
+
+
+def encoded(backbone: Backbone, ids: range, examples: tuple[Example, ...] = EXAMPLES) -> list[EncodedExample]:
+    prompts = [RagPrompt.from_passages(e.passages, e.question) for e in examples]
+    return [encode_example(backbone, p, e.targets[0], ids) for p, e in zip(prompts, examples, strict=True)]
+
+
+def loss_and_gradient(backbone: Backbone, compute) -> tuple[float, torch.Tensor]:
     embedding = backbone.model.get_input_embeddings()
-    results = []
-    for objective in (spring_loss, full_loss):
-        table = torch.nn.Parameter(embedding.table.detach().clone())
-        embedding.table = table
-        loss = objective(backbone, encoded(backbone, first, 4))
-        loss.backward()
-        results.append((loss.item(), table.grad))
-    (loss, grad), (full, full_grad) = results
-    assert loss == pytest.approx(full, abs=1e-5)
-    assert (grad - full_grad).norm() <= 1e-4 * full_grad.norm()
-    assert full_grad[:4].norm() > 0
-    assert not grad[4:].any(), "tokens beyond k got a gradient"
+    table = torch.nn.Parameter(embedding.table.detach().clone())
+    embedding.table = table
+    loss = compute()
+    loss.backward()
+    return loss.item(), table.grad
+
+
+def assert_same(first: tuple[float, torch.Tensor], second: tuple[float, torch.Tensor]) -> None:
+    assert first[0] == pytest.approx(second[0], abs=1e-5)
+    assert second[1].norm() > 0
+    assert (first[1] - second[1]).norm() <= 1e-4 * second[1].norm()
+
+
+@pytest.mark.parametrize("family", [*CACHED, "mistral-sliding", *STATEFUL])
+def test_objective_equals_full_back_propagation(family: str) -> None:
+    backbone, ids = attached(family)
+    batch = encoded(backbone, ids)
+    assert len({len(e.before) for e in batch}) > 1, "the batch is to be ragged"
+    ours = loss_and_gradient(backbone, lambda: spring_loss(backbone, batch, [ids[:4]]))
+    full = loss_and_gradient(backbone, lambda: full_loss(backbone, batch, ids[:4]))
+    assert_same(ours, full)
+    assert not ours[1][4:].any(), "tokens beyond k got a gradient"
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral-sliding"])
+def test_loss_of_a_batch_is_that_of_its_rows_alone(family: str) -> None:
+    backbone, ids = attached(family)
+    batch = encoded(backbone, ids)
+    items = sum(e.answer_length for e in batch)
+    together = loss_and_gradient(backbone, lambda: spring_loss(backbone, batch, [ids]))
+    alone = loss_and_gradient(backbone, lambda: sum(spring_loss(backbone, [e], [ids], items) for e in batch))
+    assert_same(together, alone)
+
+
+def test_several_k_share_a_context_and_are_averaged() -> None:
+    backbone, ids = attached("llama")
+    batch = encoded(backbone, ids)
+    samples = [ids[:1], ids[:4], ids]
+    together = loss_and_gradient(backbone, lambda: spring_loss(backbone, batch, samples))
+    apart = loss_and_gradient(backbone, lambda: sum(full_loss(backbone, batch, s) for s in samples) / len(samples))
+    assert_same(together, apart)
+
+
+def test_context_is_run_once_and_without_gradient() -> None:
+    backbone, ids = attached("llama")
+    batch = encoded(backbone, ids)
+    lengths = []
+    hook = backbone.model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: lengths.append((inputs[0].shape[1], output.requires_grad))
+    )
+    loss_and_gradient(backbone, lambda: spring_loss(backbone, batch, [ids[:2], ids]))
+    hook.remove()
+    assert [gradient for _, gradient in lengths] == [False, True, True]
+    assert lengths[0][0] == max(len(e.before) for e in batch)
+    assert lengths[1][0] == max(len(e.after) for e in batch) + 2
+
+
+@pytest.mark.parametrize("family", [*STATEFUL, "mistral-sliding"])
+def test_fallback_is_logged(family: str, caplog: pytest.LogCaptureFixture) -> None:
+    backbone, ids = attached(family)
+    with caplog.at_level(logging.INFO):
+        spring_loss(backbone, encoded(backbone, ids), [ids])
+    assert "full back-propagation: " in caplog.text
+
+
+@pytest.mark.parametrize("family", CACHED)
+def test_usual_architectures_need_no_fallback(family: str) -> None:
+    short = 40  # gemma2's window here is 64
+    assert prefix_cache_obstacle(Backbone(*tiny_models.build(family)), short) == ""
 
 
 def test_loss_is_the_likelihood_that_score_reports(spring_llama: SpringModel) -> None:
     prompt = RagPrompt.from_passages(EXAMPLES[0].passages, EXAMPLES[0].question)
     ids = range(len(spring_llama.tokenizer), len(spring_llama.tokenizer) + 8)
     example = encode_example(spring_llama.shared, prompt, "Lima", ids)
-    loss = spring_loss(spring_llama.shared, [example])
+    loss = spring_loss(spring_llama.shared, [example], [ids])
     (score,) = spring_llama.score(prompt, [" Lima"], add_eos=True)
     assert -score / example.answer_length == pytest.approx(loss.item(), rel=1e-4)
 
 
-def run(folder: Path, examples: Sequence[Example] = EXAMPLES, config: TrainConfig = CONFIG) -> SpringTokens:
-    return train(Backbone(*tiny_models.build("llama")), examples, config, folder)
-
-
-def test_training_lowers_the_loss_and_touches_only_tokens(tmp_path: Path) -> None:
-    model, tokenizer = tiny_models.build("llama")
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    embedding = model.get_input_embeddings()
-    tokens = train(Backbone(model, tokenizer), EXAMPLES, CONFIG, tmp_path)
-    assert model.get_input_embeddings() is embedding
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    prompt = RagPrompt.from_passages(EXAMPLES[0].passages, EXAMPLES[0].question)
-    start = initial_tokens(Backbone(*tiny_models.build("llama")), CONFIG)
-    scores = [SpringModel(*tiny_models.build("llama"), t).score(prompt, [" Lima"])[0] for t in (start, tokens)]
-    assert scores[1] > scores[0]
-
-
-def test_tokens_file_says_how_it_was_made(tmp_path: Path) -> None:
-    tokens = run(tmp_path)
-    loaded = SpringTokens.load(tmp_path)
-    assert torch.equal(loaded.embeddings, tokens.embeddings)
-    assert loaded.metadata.training["epochs"] == CONFIG.epochs
-    assert loaded.metadata.template == "official"
-    assert loaded.metadata.fingerprint
-
-
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole")
-    run(tmp_path / "cut")
-    checkpoints = sorted((tmp_path / "cut").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    assert len(checkpoints) == 2
-    last = checkpoints[-1]
-    for file in last.iterdir():  # as after a kill between the two checkpoints
-        file.unlink()
-    last.rmdir()
-    resumed = run(tmp_path / "cut")
-    assert torch.allclose(resumed.embeddings, whole.embeddings, atol=1e-6)
-
-
-def test_checkpoints_hold_the_tokens_only(tmp_path: Path) -> None:
-    run(tmp_path)
-    sizes = [f.stat().st_size for f in tmp_path.glob("checkpoint-*/model.safetensors")]
-    assert sizes
-    assert max(sizes) < 6 * tiny_models.WIDTH * 4 + 1000
-
-
-def test_visits_depend_on_seed_and_index_alone() -> None:
-    first, second = (TrainingSet(EXAMPLES, epochs=3, num_passages=-1, seed=5) for _ in range(2))
-    forward = [first[i] for i in range(len(first))]
-    backward = [second[i] for i in reversed(range(len(second)))]
-    assert forward == backward[::-1]
-    assert len(first) == 9
-    assert {d.prompt.after for d in forward[:3]} == {d.prompt.after for d in forward[3:6]}
-    other = TrainingSet(EXAMPLES, epochs=3, num_passages=-1, seed=6)
-    assert forward != [other[i] for i in range(len(other))]
-
-
-def test_a_passage_cannot_forge_a_boundary_in_training() -> None:
-    example = Example("q", ("a",), ("text [ref1] </s> Question: forged",))
-    prompt = TrainingSet([example], epochs=1, num_passages=1, seed=0)[0].prompt
-    assert "[ref1]" not in prompt.before
-    assert "</s>" not in prompt.before
-    assert prompt.after == "Question: q\nAnswer:"
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ('{"question": "q", "target": "a"}', "ret_passages"),
-        ('{"question": " ", "target": "a", "ret_passages": ["p"]}', "question is empty"),
-        ('{"question": "q", "target": [], "ret_passages": ["p"]}', "target is empty"),
-        ('{"question": "q", "target": "a", "ret_passages": []}', "ret_passages is empty"),
-        ("[1]", "expected an object"),
-        ("{", "Expecting"),
-    ],
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    question=st.text(min_size=1, max_size=30).filter(str.strip),
+    passage=st.text(min_size=1, max_size=60),
+    answer=st.text(min_size=1, max_size=20).filter(str.strip),
 )
-def test_malformed_line_names_file_line_and_reason(tmp_path: Path, line: str, reason: str) -> None:
-    file = tmp_path / "train.jsonl"
-    good = json.dumps({"question": "q", "target": "a", "ret_passages": ["p"]})
-    file.write_text(f"{good}\n{line}\n", encoding="utf-8")
-    with pytest.raises(DataError, match=rf"train\.jsonl, line 2: .*{reason}"):
-        list(read_examples(file))
+def test_training_reads_the_very_ids_of_inference(
+    spring_llama: SpringModel, question: str, passage: str, answer: str
+) -> None:
+    backbone = spring_llama.shared
+    ids = range(10_000, 10_004)
+    prompt = RagPrompt.from_passages([passage], question, special_tokens=backbone.special_tokens)
+    example = encode_example(backbone, prompt, answer, ids)
+    prompt_ids = example.before + list(ids) + example.after[: len(example.after) - example.answer_length]
+    assert prompt_ids == backbone.encode(prompt, ids)
+    assert example.after[-1] == backbone.eos_ids[0]
+    decoded = backbone.tokenizer.decode(example.after[-example.answer_length : -1])
+    assert decoded.strip() == answer.strip()
 
 
-def test_authors_format_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "train.jsonl"
-    file.write_text('{"question": "q", "target": ["a", "b"], "ret_passages": ["p1", "p2"]}\n\n', encoding="utf-8")
-    assert list(read_examples(file)) == [Example("q", ("a", "b"), ("p1", "p2"))]
-
-
-def test_impossible_input_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no training file at"):
-        list(read_examples(tmp_path / "none.jsonl"))
-    with pytest.raises(DataError, match="no training examples"):
-        TrainingSet([], epochs=1, num_passages=1, seed=0)
-    with pytest.raises(SettingsError, match="learning_rate must be above 0, got -1"):
-        TrainConfig(learning_rate=-1)
-    with pytest.raises(SettingsError, match="num_passages"):
-        TrainConfig(num_passages=0)
+def test_too_long_examples_lose_passages_and_then_fail(spring_llama: SpringModel) -> None:
+    backbone = spring_llama.shared
+    ids = range(10_000, 10_004)
+    passages = ["Lima is the capital of Peru. " * 8, "The river flows to the sea. " * 40]
+    example = encode_example(backbone, RagPrompt.from_passages(passages, "capital"), "Lima", ids)
+    alone = encode_example(backbone, RagPrompt.from_passages(passages[:1], "capital"), "Lima", ids)
+    assert example == alone
     with pytest.raises(PromptTooLongError, match="of 512 positions"):
-        run(tmp_path, [Example("why " * 600, ("a",), ("p",))])
+        encode_example(backbone, RagPrompt.from_passages(["p"], "why " * 600), "Lima", ids)
 
 
-def test_a_backbone_in_use_is_not_trained_on(spring_llama: SpringModel, tmp_path: Path) -> None:
-    with pytest.raises(TokensError, match="already carries virtual tokens"):
-        train(spring_llama.shared, EXAMPLES, CONFIG, tmp_path)
+def test_a_step_without_virtual_tokens_is_refused(spring_llama: SpringModel) -> None:
+    with pytest.raises(TokensError, match="at least one virtual token"):
+        spring_loss(spring_llama.shared, [EncodedExample([1, 2], [3], 1)], [range(0)])

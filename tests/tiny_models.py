@@ -201,6 +201,23 @@ _FAMILIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     ),
 }
 ARCHITECTURES = tuple(_FAMILIES)
+# Families that training has to get right too.
+_FAMILIES |= {
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", "byte-level-qwen", {**_GROUPED, "head_dim": 8}),
+    "mistral-sliding": ("MistralConfig", "MistralForCausalLM", "metaspace-first", {**_GROUPED, "sliding_window": 16}),
+    "mamba": (
+        "MambaConfig",
+        "MambaForCausalLM",
+        "byte-level-gpt2",
+        {"hidden_size": WIDTH, "num_hidden_layers": 2, "state_size": 8, "max_position_embeddings": POSITIONS},
+    ),
+    "lfm2": (
+        "Lfm2Config",
+        "Lfm2ForCausalLM",
+        "byte-level",
+        {**_GROUPED, "layer_types": ["conv", "full_attention"], "block_ff_dim": 48},
+    ),
+}
 
 
 def model(family: str, words: PreTrainedTokenizerFast, *, extra_rows: int = 0, seed: int = 0) -> PreTrainedModel:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
+import logging
 import os
-import random
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from torch.utils.data import Dataset
-
+from spring_integrations._optional import require
 from spring_integrations.errors import DataError
-from spring_integrations.prompt import RagPrompt
 
-MAX_RANDOM_PASSAGES = 5
+log = logging.getLogger(__name__)
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,9 @@ class Example:
     targets: tuple[str, ...]
     passages: tuple[str, ...]
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """One visit of an example: its prompt, the target drawn, and a random number for k."""
-
-    prompt: RagPrompt
-    target: str
-    draw: int
+    def as_record(self) -> dict[str, Any]:
+        """Returns the example as a line of the authors' format."""
+        return {"question": self.question, "target": list(self.targets), "ret_passages": list(self.passages)}
 
 
 def read_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
@@ -45,83 +43,228 @@ def read_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
     Raises:
         DataError: for a malformed line, with file, line number and reason.
     """
-    file = Path(path)
+    for _, example in _read_lines(Path(path)):
+        if isinstance(example, DataError):
+            raise example
+        yield example
+
+
+def _read_lines(file: Path, defaults: Mapping[str, Any] | None = None) -> Iterator[tuple[int, Example | DataError]]:
+    """Yields line numbers with the example, or with the error that describes a malformed line."""
     if not file.is_file():
-        msg = f"no training file at {os.fspath(path)!r}"
+        msg = f"no training file at {os.fspath(file)!r}"
         raise DataError(msg)
     opener: Any = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    yield _parse(json.loads(line))
-                except (ValueError, KeyError, TypeError) as error:
-                    reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-                    msg = f"{file}, line {number}: {reason}"
-                    raise DataError(msg) from error
+    try:
+        with opener(file, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, _parse_line(line, file, number, defaults or {})
+    except (EOFError, OSError) as error:
+        msg = f"{file} cannot be read to its end: {error}"
+        raise DataError(msg) from error
 
 
-def _parse(record: Any) -> Example:
+def _parse_line(line: bytes, file: Path, number: int, defaults: Mapping[str, Any]) -> Example | DataError:
+    try:
+        return _parse(json.loads(line), defaults)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        problem = DataError(f"{file}, line {number}: {reason}")
+        problem.__cause__ = error
+        return problem
+
+
+def _parse(record: Any, defaults: Mapping[str, Any]) -> Example:
     if not isinstance(record, dict):
         msg = f"expected an object, got {type(record).__name__}"
         raise TypeError(msg)
-    target = record["target"]
-    targets = [target] if isinstance(target, str) else list(target)
-    passages = list(record["ret_passages"])
+    record = {**defaults, **record}
+    question, target, passages = record["question"], record["target"], record["ret_passages"]
+    targets = [target] if isinstance(target, str) else target
     checks = {
-        "question is empty": bool(str(record["question"]).strip()),
-        "target is empty": bool(targets) and all(isinstance(t, str) and t.strip() for t in targets),
-        "ret_passages is empty": bool(passages) and all(isinstance(p, str) and p.strip() for p in passages),
+        "question must be a text that is not empty": _are_texts([question]),
+        "target must be a text, or a list of texts, none of them empty": _are_texts(targets),
+        "ret_passages must be a list of texts, none of them empty": _are_texts(passages),
     }
     for reason, fine in checks.items():
         if not fine:
             raise ValueError(reason)
-    return Example(str(record["question"]), tuple(targets), tuple(passages))
+    return Example(question, tuple(targets), tuple(passages))
 
 
-class TrainingSet(Dataset[Drawn]):
-    """Every visit of every epoch, as one sequence.
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(v, str) and v.strip() for v in values)
 
-    What visit i shows depends on the seed and i alone (order of examples, passages, target, k), so a
-    resumed run sees what an uninterrupted one would have seen.
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a tokens file says about one file it was trained on."""
+
+    name: str
+    sha256: str
+    examples: int
+    skipped: int
+    weight: float
+
+
+class ExampleFiles(Sequence[Example]):
+    """Examples of several files, checked once and then read from disk one at a time.
+
+    The files are copied into the memory-mapped cache of the `datasets` library, under their hash: a
+    file of any size takes no memory, and a second run starts at once.
+
+    Attributes:
+        facts: hash, counts and weight of each file.
     """
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        paths: Sequence[str | os.PathLike[str]],
         *,
-        epochs: int,
-        num_passages: int,
-        seed: int,
-        special_tokens: Sequence[str] = (),
+        weights: Sequence[float] | None = None,
+        skip_bad_lines: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Raises DataError if there are no examples."""
-        if not examples:
-            msg = "no training examples"
+        """Reads and checks every line.
+
+        Args:
+            paths: `.jsonl` or `.jsonl.gz` files.
+            weights: shares of the files in an epoch; None means by their sizes, every example once.
+            skip_bad_lines: leave malformed lines out and count them, instead of raising.
+            cache_dir: of the `datasets` library; None means its own default.
+
+        Raises:
+            DataError: for a malformed line, with file, line number and reason; for a file without
+                examples; for weights that do not match the files.
+        """
+        files = [Path(p) for p in paths]
+        if not files:
+            msg = "no training files given"
             raise DataError(msg)
-        self._examples = examples
-        self._epochs = epochs
-        self._num_passages = num_passages
-        self._seed = seed
-        self._special_tokens = tuple(special_tokens)
-        self._orders: dict[int, list[int]] = {}
+        if weights is not None and (len(weights) != len(files) or any(w <= 0 for w in weights)):
+            msg = f"weights must be {len(files)} numbers above 0, one for each file, got {list(weights)}"
+            raise DataError(msg)
+        loaded = [_load(file, skip_bad_lines, cache_dir) for file in files]
+        self._tables = [table for table, _, _ in loaded]
+        shares = weights if weights is not None else [len(table) for table in self._tables]
+        self.facts = tuple(
+            FileFacts(file.name, digest, len(table), skipped, float(share))
+            for file, (table, digest, skipped), share in zip(files, loaded, shares, strict=True)
+        )
+        self._files = files
+        self._ends = list(accumulate(len(t) for t in self._tables))
 
     def __len__(self) -> int:
-        return self._epochs * len(self._examples)
+        return self._ends[-1]
 
-    def __getitem__(self, index: int) -> Drawn:
-        epoch, at = divmod(index, len(self._examples))
-        example = self._examples[self._order(epoch)[at]]
-        rng = random.Random(f"{self._seed}/{index}")
-        count = rng.randint(1, MAX_RANDOM_PASSAGES) if self._num_passages == -1 else self._num_passages
-        passages = list(example.passages[:count])
-        rng.shuffle(passages)
-        prompt = RagPrompt.from_passages(passages, example.question, special_tokens=self._special_tokens)
-        return Drawn(prompt, rng.choice(example.targets), rng.getrandbits(31))
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = self._row(index)
+        return Example(row["question"], tuple(row["targets"]), tuple(row["passages"]))
 
-    def _order(self, epoch: int) -> list[int]:
-        if epoch not in self._orders:
-            order = list(range(len(self._examples)))
-            random.Random(f"{self._seed}/epoch {epoch}").shuffle(order)
-            self._orders = {epoch: order}
-        return self._orders[epoch]
+    def place(self, index: int) -> str:
+        """Returns the file and line of an example, for messages."""
+        return f"{self._files[self._part(index)]}, line {self._row(index)['line']}"
+
+    def _part(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            msg = f"example {index} asked for, there are {len(self)}"
+            raise IndexError(msg)
+        return bisect_right(self._ends, index % len(self))
+
+    def _row(self, index: int) -> Any:
+        part = self._part(index)
+        return self._tables[part][index % len(self) - self._ends[part]]
+
+
+def _load(file: Path, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
+    """Returns a file's table of good lines, its hash, and how many lines were skipped."""
+    datasets = require("datasets", extra="train")
+    text, texts = datasets.Value("string"), datasets.List(datasets.Value("string"))
+    features = {"question": text, "targets": texts, "passages": texts, "line": datasets.Value("int64"), "error": text}
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, example in _read_lines(file):
+            if isinstance(example, Example):
+                fields = {"question": example.question, "targets": example.targets, "passages": example.passages}
+                yield fields | {"line": number, "error": ""}
+            elif skip:
+                yield {"question": "", "targets": [], "passages": [], "line": number, "error": str(example)}
+            else:
+                raise example
+
+    digest = _sha256(file)
+    try:
+        table = datasets.Dataset.from_generator(
+            rows,
+            features=datasets.Features(features),
+            cache_dir=cache_dir,
+            fingerprint=hashlib.sha256(f"spring-examples-1/{digest}/{skip}".encode()).hexdigest()[:32],
+        )
+    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, DataError) else None
+        raise cause or DataError(f"{file} holds no examples ({error})") from error
+    bad = [i for i, problem in enumerate(table["error"]) if problem] if skip else []
+    for i in bad[:_SHOWN]:
+        log.warning("skipped %s", table[i]["error"])
+    if bad:
+        log.warning("skipped %d of %d lines of %s", len(bad), len(table), file)
+        left_out = set(bad)
+        table = table.select([i for i in range(len(table)) if i not in left_out])
+    if not len(table):
+        msg = f"{file} holds no examples"
+        raise DataError(msg)
+    return table, digest, len(bad)
+
+
+def _sha256(file: Path) -> str:
+    if not file.is_file():
+        msg = f"no training file at {os.fspath(file)!r}"
+        raise DataError(msg)
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_questions(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yields the (question, answers) pairs of a file whose lines are `{"question": str, "target": str | [str]}`.
+
+    Raises:
+        DataError: for a malformed line, with file, line number and reason.
+    """
+    for _, example in _read_lines(Path(path), {"ret_passages": ["none yet"]}):
+        if isinstance(example, DataError):
+            raise example
+        yield example.question, example.targets
+
+
+def with_passages(
+    questions: Sequence[tuple[str, Sequence[str]]], search: Callable[[list[str], int], list[list[Any]]], top: int
+) -> list[Example]:
+    """Retrieves passages for questions with their answers.
+
+    Args:
+        questions: (question, answers) pairs.
+        search: takes questions and a number, and returns that many passages (best first) for each:
+            `search_many` of any of our retrievers.
+        top: passages a question.
+
+    Raises:
+        DataError: if nothing was found for a question.
+    """
+    found = search([question for question, _ in questions], top)
+    examples = []
+    for (question, answers), passages in zip(questions, found, strict=True):
+        if not passages:
+            msg = f"the retriever found no passage for the question {question!r}"
+            raise DataError(msg)
+        examples.append(Example(question, tuple(answers), tuple(p.text for p in passages)))
+    return examples

@@ -8,6 +8,7 @@ and back-propagation goes through `[v1 … vk] question answer` only. The result
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Sequence
@@ -26,52 +27,55 @@ from spring_integrations.prompt import RagPrompt
 
 log = logging.getLogger(__name__)
 
+_CACHED_LAYERS = {"full_attention", "sliding_attention"}
+
 
 @dataclass(frozen=True)
 class EncodedExample:
     """Ids of one training example.
 
     Attributes:
-        context: what comes before the virtual tokens.
-        rest: virtual ids, question and answer, the end token last.
-        answer_length: how many ids at the end of `rest` are to be predicted.
+        before: what comes before the virtual tokens: the context.
+        after: question and answer, the end token last.
+        answer_length: how many ids at the end of `after` are to be predicted.
     """
 
-    context: list[int]
-    rest: list[int]
+    before: list[int]
+    after: list[int]
     answer_length: int
 
 
 def encode_example(backbone: Backbone, prompt: RagPrompt, answer: str, virtual_ids: range) -> EncodedExample:
     """Encodes a prompt as inference does, and the answer as it would be generated after it.
 
-    The lowest-ranked passages are dropped if the whole does not fit the window.
+    The lowest-ranked passages are dropped if the whole, with all the virtual ids, does not fit the
+    window. A prompt without a boundary, or without virtual ids, is all `before`.
 
     Raises:
-        TokensError: if the prompt has no boundary, or there are no virtual ids.
         PromptTooLongError: if question and answer alone do not fit.
     """
-    if prompt.boundary is None or not virtual_ids:
-        msg = "a training prompt needs a boundary and at least one virtual token"
-        raise TokensError(msg)
     ids, target = _encode_both(backbone, prompt, answer, virtual_ids)
     while len(ids) + len(target) > backbone.window:
         shorter = prompt.without_last_passage()
         if shorter is None:
             msg = (
-                f"question, answer and passage take {len(ids) + len(target)} of {backbone.window} positions: "
-                f"{prompt.after[:80]!r}…; shorten them"
+                f"virtual tokens, passage, question and answer take {len(ids) + len(target)} of {backbone.window} "
+                f"positions: {prompt.after[:80]!r}…; shorten them"
             )
             raise PromptTooLongError(msg)
         prompt = shorter
         ids, target = _encode_both(backbone, prompt, answer, virtual_ids)
-    at = ids.index(virtual_ids[0])
-    return EncodedExample(ids[:at], ids[at:] + target, len(target))
+    at = ids.index(virtual_ids[0]) if virtual_ids and prompt.boundary is not None else len(ids)
+    return EncodedExample(ids[:at], ids[at + len(virtual_ids) :] + target, len(target))
 
 
 def _encode_both(backbone: Backbone, prompt: RagPrompt, answer: str, virtual: range) -> tuple[list[int], list[int]]:
     ids = backbone.encode(prompt, virtual)
-    whole = backbone.encode(RagPrompt(prompt.before, f"{prompt.after} {answer}"), virtual)
+    if prompt.boundary is None:
+        longer = RagPrompt(f"{prompt.before} {answer}", "", None)
+    else:
+        longer = RagPrompt(prompt.before, f"{prompt.after} {answer}", prompt.boundary)
+    whole = backbone.encode(longer, virtual)
     if whole[: len(ids)] == ids:
         target = whole[len(ids) :]
     else:
@@ -79,44 +83,81 @@ def _encode_both(backbone: Backbone, prompt: RagPrompt, answer: str, virtual: ra
     return ids, target + backbone.eos_ids[:1]
 
 
-def spring_loss(backbone: Backbone, examples: Sequence[EncodedExample]) -> Tensor:
+def spring_loss(
+    backbone: Backbone,
+    examples: Sequence[EncodedExample],
+    samples: Sequence[range],
+    num_items: Tensor | int | None = None,
+) -> Tensor:
     """Returns the mean negative log-likelihood per answer token, in nats.
 
-    Gradients reach the table of virtual tokens only (`Backbone.trainable_table`).
+    Gradients reach the table of virtual tokens only.
+
+    Args:
+        backbone: with the virtual tokens attached.
+        examples: encoded examples of one batch.
+        samples: virtual ids to put between context and question; with several ranges (several k),
+            the mean over them, from one pass over the context.
+        num_items: divides the sum over answer tokens; None means their number in this batch.
+
+    Raises:
+        TokensError: if a sample has no virtual ids.
     """
-    longest = max(len(e.context) for e in examples) + max(len(e.rest) for e in examples)
-    if not _has_exact_prefix_cache(backbone, longest):
-        return full_loss(backbone, examples)
+    if not samples or not all(samples):
+        msg = f"training needs at least one virtual token in every sample, got {list(samples)}"
+        raise TokensError(msg)
+    rests = [[list(ids) + e.after for e in examples] for ids in samples]
+    longest = max(len(e.before) for e in examples) + max(len(row) for rows in rests for row in rows)
+    if obstacle := prefix_cache_obstacle(backbone, longest):
+        log.info("full back-propagation: %s", obstacle)
+        return torch.stack([full_loss(backbone, examples, ids, num_items) for ids in samples]).mean()
     device = next(backbone.model.parameters()).device
-    context, context_mask = (t.to(device) for t in pad_left([e.context for e in examples], backbone.pad_id))
-    rest, rest_mask = (t.to(device) for t in pad_left([e.rest for e in examples], backbone.pad_id))
-    mask = torch.cat([context_mask, rest_mask], dim=1)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    split = context.shape[1]
+    context, mask = (t.to(device) for t in pad_left([e.before for e in examples], backbone.pad_id))
     cache = DynamicCache(config=backbone.model.config)
     with torch.no_grad():
-        _logits(backbone, context, context_mask, positions[:, :split], cache, 1)
-    keep = max(e.answer_length for e in examples) + 1
-    logits = _logits(backbone, rest, mask, positions[:, split:], cache, keep)
-    return _answer_loss(logits[:, -keep:], rest, examples)
+        _logits(backbone, context, mask, _positions(mask), cache, 1)
+    losses = []
+    for rows in rests:
+        rest, rest_mask = (t.to(device) for t in pad_left(rows, backbone.pad_id))
+        whole = torch.cat([mask, rest_mask], dim=1)
+        keep = max(e.answer_length for e in examples) + 1
+        logits = _logits(backbone, rest, whole, _positions(whole)[:, mask.shape[1] :], _fork(cache), keep)
+        losses.append(_answer_loss(logits[:, -keep:], rest, examples, num_items))
+    return torch.stack(losses).mean()
 
 
-def full_loss(backbone: Backbone, examples: Sequence[EncodedExample]) -> Tensor:
-    """Returns the same loss by ordinary back-propagation through the whole sequence."""
+def full_loss(
+    backbone: Backbone,
+    examples: Sequence[EncodedExample],
+    virtual_ids: range = range(0),
+    num_items: Tensor | int | None = None,
+) -> Tensor:
+    """Returns the same loss by ordinary back-propagation through the whole sequence.
+
+    It also serves models without virtual tokens whose own weights are trained, such as LoRA.
+    """
+    rows = [e.before + list(virtual_ids) + e.after for e in examples]
     device = next(backbone.model.parameters()).device
-    ids, mask = (t.to(device) for t in pad_left([e.context + e.rest for e in examples], backbone.pad_id))
+    ids, mask = (t.to(device) for t in pad_left(rows, backbone.pad_id))
     keep = max(e.answer_length for e in examples) + 1
-    logits = _logits(backbone, ids, mask, (mask.cumsum(1) - 1).clamp(min=0), None, keep)
-    return _answer_loss(logits[:, -keep:], ids, examples)
+    logits = _logits(backbone, ids, mask, _positions(mask), None, keep)
+    return _answer_loss(logits[:, -keep:], ids, examples, num_items)
 
 
-def _answer_loss(logits: Tensor, ids: Tensor, examples: Sequence[EncodedExample]) -> Tensor:
+def _answer_loss(
+    logits: Tensor, ids: Tensor, examples: Sequence[EncodedExample], num_items: Tensor | int | None
+) -> Tensor:
     # Answers are right-aligned: position -i of every row predicts the id at -i + 1.
     width = logits.shape[1] - 1
     targets = ids[:, -width:].clone()
     for row, example in enumerate(examples):
         targets[row, : width - example.answer_length] = -100
-    return F.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, ignore_index=-100)
+    total = F.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, ignore_index=-100, reduction="sum")
+    return total / (sum(e.answer_length for e in examples) if num_items is None else num_items)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _logits(
@@ -134,11 +175,24 @@ def _logits(
     return logits
 
 
-def _has_exact_prefix_cache(backbone: Backbone, length: int) -> bool:
-    """A sliding window shorter than the sequence forgets part of the context, and padding counts in it."""
-    config = backbone.model.config.get_text_config()
+def _fork(cache: DynamicCache) -> DynamicCache:
+    """Returns a cache with the same tensors: layers append by concatenation, never in place."""
+    forked = copy.copy(cache)
+    forked.layers = [copy.copy(layer) for layer in cache.layers]
+    return forked
+
+
+def prefix_cache_obstacle(backbone: Backbone, length: int) -> str:
+    """Says why a KV cache of the context would not be exact at this length; "" if it is."""
+    model, config = backbone.model, backbone.model.config.get_text_config()
+    if getattr(model, "_is_stateful", False) or "past_key_values" not in inspect.signature(model.forward).parameters:
+        return f"{type(model).__name__} keeps a state that is no KV cache"
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if other := kinds - _CACHED_LAYERS:
+        return f"{type(model).__name__} has layers of type {', '.join(sorted(other))}"
     window = getattr(config, "sliding_window", None)
-    if not window or window >= length or getattr(config, "use_sliding_window", True) is False:
-        return True
-    log.info("the sliding window of %d is shorter than %d positions: full back-propagation", window, length)
-    return False
+    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
+    # A window shorter than the sequence forgets part of the context, and padding counts in it.
+    if window and slides and window < length:
+        return f"the sliding window of {window} is shorter than {length} positions"
+    return ""

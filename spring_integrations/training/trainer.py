@@ -1,147 +1,374 @@
-"""The training run: transformers' `Trainer` around the objective, with the token table as its model.
+"""The training run: transformers' `Trainer` around a method's parameters.
 
 The backbone is not part of the module that `Trainer` sees, so the optimizer, the checkpoints and the
-final file hold the virtual tokens only.
+processes that are kept in step hold the trained parameters only.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from spring_integrations import __version__
 from spring_integrations._optional import require
-from spring_integrations.backbone import Backbone, VirtualEmbedding, fingerprint
-from spring_integrations.errors import TokensError
-from spring_integrations.tokens import FILE_NAME, SpringTokens, TokensMetadata
+from spring_integrations.backbone import Backbone, fingerprint
+from spring_integrations.errors import PromptTooLongError, SettingsError, SpringError, StorageError
+from spring_integrations.evaluation.metrics import exact_match, f1
+from spring_integrations.prompt import RagPrompt
+from spring_integrations.tokens import TokensMetadata
+from spring_integrations.training.card import write_card
 from spring_integrations.training.config import TrainConfig
-from spring_integrations.training.data import Drawn, Example, TrainingSet
-from spring_integrations.training.objective import encode_example, spring_loss
+from spring_integrations.training.data import Example
+from spring_integrations.training.methods import Method, make_method
+from spring_integrations.training.objective import EncodedExample
+from spring_integrations.training.sampling import Drawn, TrainingSet
 
 log = logging.getLogger(__name__)
 
 TEMPLATE = "official"
+SETTINGS_FILE = "train_config.json"
+BEST_METRIC = "f1"
+_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")  # in this order
+_MAY_CHANGE = {"micro_batch_size", "save_steps", "logging_steps"}  # between the parts of an interrupted run
+_LAST_LOSSES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a run left behind.
+
+    Attributes:
+        path: of the tokens file, or of the adapter's folder for a baseline.
+        metrics: final training loss; EM and F1 in percent of the best validation, if there was one.
+        log_history: what was logged, step by step.
+    """
+
+    path: Path
+    metrics: dict[str, float]
+    log_history: list[dict[str, float]]
 
 
 def train(
-    backbone: Backbone, examples: Sequence[Example], config: TrainConfig, output_dir: str | os.PathLike[str]
-) -> SpringTokens:
-    """Trains virtual tokens and writes them to `output_dir/spring_tokens.safetensors`.
+    backbone: Backbone,
+    examples: Sequence[Example],
+    config: TrainConfig,
+    output_dir: str | os.PathLike[str],
+    *,
+    validation: Sequence[Example] = (),
+) -> TrainingResult:
+    """Trains virtual tokens, or a baseline, and writes the result and a model card to `output_dir`.
 
-    The first k of n tokens are used in each step, k ~ U{1…n}. A run that was interrupted goes on from
-    its last checkpoint in `output_dir`.
+    A run that was interrupted goes on from its last whole checkpoint in `output_dir`. Where several
+    processes run this (`accelerate launch`), they share each batch.
+
+    Args:
+        backbone: is frozen, and left as it was but for that.
+        examples: a list, or `ExampleFiles`.
+        config: the settings.
+        output_dir: for the result (`spring_tokens.safetensors`; an adapter for a baseline), README.md,
+            loss.png, checkpoints and TensorBoard logs.
+        validation: held-out examples; EM and F1 are measured on them every `config.save_steps` steps,
+            and the tokens with the best F1 are kept.
 
     Raises:
         DataError: if there are no examples.
-        TokensError: if the backbone carries virtual tokens already.
-        MissingExtraError: if accelerate is not installed.
+        PromptTooLongError: if an example does not fit the window; before the first step.
+        SettingsError: if output_dir holds a run with other settings.
+        StorageError: if the disk is full; the previous checkpoint is whole.
+        TokensError: if the backbone carries virtual tokens already, or the initial ones do not fit.
+        MissingExtraError: if accelerate or, for a baseline, PEFT is not installed.
     """
     require("accelerate", extra="train")
     folder = Path(output_dir)
-    task = _Task(backbone, initial_tokens(backbone, config))
-    data = TrainingSet(
-        examples,
-        epochs=config.epochs,
-        num_passages=config.num_passages,
-        seed=config.seed,
-        special_tokens=backbone.special_tokens,
-    )
-    has_gpu = torch.cuda.is_available()
-    trainer = _Trainer(
-        model=task,
-        args=TrainingArguments(
-            output_dir=str(folder),
-            num_train_epochs=1,  # TrainingSet unrolls the epochs
-            per_device_train_batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="linear",
-            warmup_steps=max(1, int(config.warmup_ratio * len(data) / config.batch_size)),
-            max_grad_norm=config.max_grad_norm,
-            weight_decay=0.0,
-            seed=config.seed,
-            save_steps=config.save_steps,
-            save_total_limit=2,
-            logging_steps=config.logging_steps,
-            report_to="tensorboard" if importlib.util.find_spec("tensorboard") else "none",
-            remove_unused_columns=False,
-            use_cpu=not has_gpu,
-            dataloader_pin_memory=has_gpu,
-        ),
-        train_dataset=data,
-        data_collator=task.collate,
-    )
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if last is not None:
-        log.info("resuming from %s", last)
-    result = trainer.train(resume_from_checkpoint=last)
-    metadata = TokensMetadata(
-        backbone=backbone.name,
-        fingerprint=fingerprint(backbone.model.get_input_embeddings()),
-        template=TEMPLATE,
-        training=asdict(config) | {"examples": len(examples), "loss": round(result.training_loss, 4)},
-    )
-    task.detach()
-    tokens = SpringTokens(task.table, metadata)
-    tokens.save(folder / FILE_NAME)
-    return tokens
+    data = TrainingSet(examples, config, backbone.special_tokens)
+    arguments = _arguments(config, folder, len(data), validates=bool(validation))
+    if not hasattr(backbone.model, "hf_device_map") and not getattr(backbone.model, "is_quantized", False):
+        backbone.model.to(arguments.device)
+    method = make_method(backbone, config)
+    try:
+        _check_lengths(method, examples, config, backbone.special_tokens)
+        trainer = _Trainer(
+            method,
+            Validation(method, validation, config, backbone.special_tokens),
+            model=_Parameters(method),
+            args=arguments,
+            train_dataset=data,
+            eval_dataset=validation or None,
+            data_collator=_Collator(method),
+        )
+        with _disk_errors(folder):
+            if trainer.is_world_process_zero():
+                _record_settings(folder, config, examples)
+            last = _last_whole_checkpoint(folder)
+            if last is not None:
+                log.info("resuming from %s", last)
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+            history = trainer.state.log_history
+            result = TrainingResult(folder, _final_metrics(history), history)
+            if trainer.is_world_process_zero():
+                metadata = _metadata(backbone, config, examples, result.metrics)
+                result = dataclasses.replace(result, path=method.save(folder, metadata))
+                write_card(folder, metadata, config, result.log_history)
+            trainer.accelerator.wait_for_everyone()
+    finally:
+        method.detach()
+    return result
 
 
-def initial_tokens(backbone: Backbone, config: TrainConfig) -> SpringTokens:
-    """Returns n tokens with the embeddings of the initial text, repeated or cut to n."""
-    ids = backbone.tokenizer(config.init_text, add_special_tokens=False).input_ids
-    chosen = torch.tensor([ids[i % len(ids)] for i in range(config.n)])
-    base: Any = backbone.model.get_input_embeddings()
-    with torch.no_grad():
-        vectors = base(chosen.to(next(base.parameters()).device)).float()
-    # An embedding module that scales does so for virtual tokens as well.
-    return SpringTokens(vectors / getattr(base, "embed_scale", 1.0))
+class _Parameters(nn.Module):
+    """A method's parameters as the module that `Trainer` trains; its forward pass is the objective."""
 
+    accepts_loss_kwargs = True
 
-class _Task(nn.Module):
-    """The token table as a module; its forward pass is the objective on the frozen backbone."""
-
-    def __init__(self, backbone: Backbone, tokens: SpringTokens) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        if isinstance(backbone.model.get_input_embeddings(), VirtualEmbedding):
-            msg = f"{backbone.name} already carries virtual tokens; train on a backbone of its own (Backbone.load)"
-            raise TokensError(msg)
-        for parameter in backbone.model.parameters():
-            parameter.requires_grad_(False)
-        first = backbone.attach(tokens)
-        self._virtual_ids = range(first, first + len(tokens))
+        self.trained = nn.ParameterList(method.parameters)
         # In a tuple, the backbone is no submodule: Trainer neither saves, moves nor trains it.
-        self._held = (backbone,)
-        embedding: Any = backbone.model.get_input_embeddings()
-        self.table = nn.Parameter(tokens.embeddings.to(next(embedding.base.parameters()).device))
-        embedding.table = self.table
+        self._held = (method,)
 
-    def collate(self, drawn: list[Drawn]) -> dict[str, Any]:
-        """Encodes examples; all of them use the same k, drawn with the first."""
-        k = 1 + drawn[0].draw % len(self._virtual_ids)
-        ids = self._virtual_ids[:k]
-        return {"examples": [encode_example(self._held[0], d.prompt, d.target, ids) for d in drawn]}
+    def forward(
+        self, examples: list[EncodedExample], ks: tuple[int, ...], labels: Tensor, num_items_in_batch: Tensor | int
+    ) -> dict[str, Tensor]:
+        """Returns {"loss": scalar}; `labels` are there for Trainer to count."""
+        return {"loss": self._held[0].loss(examples, ks, num_items_in_batch)}
 
-    def forward(self, examples: list[Any]) -> dict[str, Tensor]:
-        """Returns {"loss": scalar}."""
-        return {"loss": spring_loss(self._held[0], examples)}
 
-    def detach(self) -> None:
-        """Takes the table off the backbone."""
-        self._held[0].detach()
+class _Collator:
+    """Encodes examples; all of a batch belong to one step and use the same k."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+
+    def __call__(self, drawn: list[Drawn]) -> dict[str, Any]:
+        return self.batch([self._method.encode(d) for d in drawn], drawn[0].ks)
+
+    @staticmethod
+    def batch(examples: list[EncodedExample], ks: tuple[int, ...]) -> dict[str, Any]:
+        # Trainer divides the loss by the number of labels over micro-batches and processes.
+        return {"examples": examples, "ks": ks, "labels": torch.zeros(sum(e.answer_length for e in examples))}
+
+
+class Validation:
+    """EM and F1 of what has been trained so far, on held-out examples."""
+
+    def __init__(
+        self, method: Method, examples: Sequence[Example], config: TrainConfig, special_tokens: Sequence[str]
+    ) -> None:
+        self._method = method
+        self._examples = examples
+        self._config = config
+        self._special_tokens = special_tokens
+
+    def prompt(self, example: Example) -> RagPrompt:
+        """Returns an example's prompt, passages in the retriever's order."""
+        count = None if self._config.num_passages == -1 else self._config.num_passages
+        return RagPrompt.from_passages(example.passages[:count], example.question, special_tokens=self._special_tokens)
+
+    def measure(self, process: int = 0, processes: int = 1) -> Tensor:
+        """Returns sums of EM and F1 and the number of examples [3] of every `processes`-th example."""
+        mine = [self._examples[i] for i in range(process, len(self._examples), processes)]
+        answers = self._method.answer([self.prompt(e) for e in mine], self._config.max_new_tokens) if mine else []
+        pairs = list(zip(answers, (e.targets for e in mine), strict=True))
+        return torch.tensor([sum(exact_match(*p) for p in pairs), sum(f1(*p) for p in pairs), float(len(pairs))])
 
 
 class _Trainer(Trainer):
+    """`Trainer` with our order of data, validation by generated answers, and smaller micro-batches on demand."""
+
+    def __init__(self, method: Method, validation: Validation, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._method = method
+        self._validation = validation
+        self._at_once: int = self.args.per_device_train_batch_size
+
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # TrainingSet shuffles by itself, so that a resumed run sees the same order.
         data: Any = train_dataset if train_dataset is not None else self.train_dataset
         return SequentialSampler(data)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Runs a micro-batch, in smaller parts from the moment that memory runs out."""
+        out_of_memory = require("accelerate.utils.memory", extra="train").should_reduce_batch_size
+        before = [None if p.grad is None else p.grad.clone() for p in self._method.parameters]
+        while True:
+            try:
+                return self._in_parts(model, inputs, num_items_in_batch)
+            except RuntimeError as error:
+                if not out_of_memory(error) or self._at_once == 1:
+                    raise
+            self._at_once = (self._at_once + 1) // 2
+            log.warning("out of memory: from now on %d example(s) at once, the batch stays the same", self._at_once)
+            for parameter, grad in zip(self._method.parameters, before, strict=True):
+                parameter.grad = grad if grad is None else grad.clone()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _in_parts(self, model: nn.Module, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
+        examples, ks = inputs["examples"], inputs["ks"]
+        parts = [examples[i : i + self._at_once] for i in range(0, len(examples), self._at_once)]
+        losses = []
+        for part in parts[:-1]:
+            with self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, _Collator.batch(part, ks), num_items))
+        losses.append(super().training_step(model, _Collator.batch(parts[-1], ks), num_items))
+        return torch.stack(losses).sum()
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Returns EM and F1 in percent, as `eval_em` and `eval_f1`."""
+        sums = self._validation.measure(self.args.process_index, self.args.world_size).to(self.args.device)
+        em, f1_sum, count = self.accelerator.reduce(sums, "sum").tolist()
+        metrics = {f"{metric_key_prefix}_em": 100 * em / count, f"{metric_key_prefix}_f1": 100 * f1_sum / count}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def _arguments(config: TrainConfig, folder: Path, visits: int, *, validates: bool) -> TrainingArguments:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    micro, accumulation = config.accumulation(processes)
+    has_gpu = torch.cuda.is_available()
+    if config.precision == "fp16" and not has_gpu:
+        msg = "precision='fp16' needs a GPU; use 'bf16', or None"
+        raise SettingsError(msg)
+    loggers = [name for name in ("tensorboard", "wandb") if importlib.util.find_spec(name)]
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,  # TrainingSet unrolls the epochs
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=max(1, int(config.warmup_ratio * visits / config.batch_size)),
+        max_grad_norm=config.max_grad_norm,
+        weight_decay=0.0,
+        bf16=config.precision == "bf16",
+        fp16=config.precision == "fp16",
+        seed=config.seed,
+        save_steps=config.save_steps,
+        save_total_limit=2,
+        eval_strategy="steps" if validates else "no",
+        eval_steps=config.save_steps if validates else None,
+        load_best_model_at_end=validates,
+        metric_for_best_model=BEST_METRIC if validates else None,
+        greater_is_better=True if validates else None,
+        logging_steps=config.logging_steps,
+        report_to=loggers or "none",
+        remove_unused_columns=False,
+        use_cpu=not has_gpu,
+        dataloader_pin_memory=has_gpu,
+        ddp_find_unused_parameters=False,
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one process, one GPU: no DataParallel
+    return arguments
+
+
+def _check_lengths(
+    method: Method, examples: Sequence[Example], config: TrainConfig, special_tokens: Sequence[str]
+) -> None:
+    """Raises PromptTooLongError for an example that fits the window not even with one passage."""
+    window = method.backbone.window - config.n
+    for i in range(len(examples)):
+        example = examples[i]
+        target, passage = max(example.targets, key=len), max(example.passages, key=len)
+        prompt = RagPrompt.from_passages([passage], example.question, special_tokens=special_tokens)
+        if len(prompt.text.encode()) + len(target.encode()) < window // 2:
+            continue  # tokenizers make at most one token of a byte, and a few around the text
+        try:
+            method.encode(Drawn(prompt, target, (config.n,)))
+        except PromptTooLongError as error:
+            place = examples.place(i) if hasattr(examples, "place") else f"example {i}"
+            msg = f"{place}: {error}"
+            raise PromptTooLongError(msg) from error
+
+
+def _record_settings(folder: Path, config: TrainConfig, examples: Sequence[Example]) -> None:
+    """Writes the settings of a new run; a run that goes on must have the same ones."""
+    settings = asdict(config) | {"data": _data_facts(examples)}
+    file = folder / SETTINGS_FILE
+    if file.is_file() and any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
+        before = json.loads(file.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(settings))
+        changed = sorted(n for n in {*before, *now} - _MAY_CHANGE if before.get(n) != now.get(n))
+        if changed:
+            values = ", ".join(f"{n}: {before.get(n)!r} -> {now.get(n)!r}" for n in changed)
+            msg = f"{folder} holds checkpoints of a run with other settings ({values}); give a new folder"
+            raise SettingsError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _data_facts(examples: Sequence[Example]) -> list[dict[str, Any]] | dict[str, int]:
+    facts = getattr(examples, "facts", None)
+    return {"examples": len(examples)} if facts is None else [asdict(f) for f in facts]
+
+
+def _last_whole_checkpoint(folder: Path) -> Path | None:
+    """Returns the newest checkpoint that was written to its end."""
+    found = [f for f in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if f.name.rsplit("-", 1)[-1].isdigit()]
+    for checkpoint in sorted(found, key=lambda f: int(f.name.rsplit("-", 1)[-1]), reverse=True):
+        try:
+            json.loads((checkpoint / _CHECKPOINT_FILES[-1]).read_text(encoding="utf-8"))  # written last
+            if all((checkpoint / name).is_file() for name in _CHECKPOINT_FILES):
+                return checkpoint
+        except (OSError, ValueError):
+            pass
+        log.warning("%s is incomplete, as after a kill or on a full disk; using the one before", checkpoint)
+    return None
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except SpringError:
+        raise
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch.save reports a failed write as a RuntimeError of its zip writer.
+        if not isinstance(error, RuntimeError) or "inline_container" in str(error):
+            last = _last_whole_checkpoint(folder)
+            kept = f"{last.name} is whole" if last else "no checkpoint was written yet"
+            msg = f"cannot write to {folder} ({error}); {kept}: free some space and run the same command again"
+            raise StorageError(msg) from error
+        raise
+
+
+def _final_metrics(history: list[dict[str, float]]) -> dict[str, float]:
+    losses = [e["loss"] for e in history if "loss" in e][-_LAST_LOSSES:]
+    metrics = {"loss": round(sum(losses) / len(losses), 4)} if losses else {}
+    validated = [e for e in history if "eval_f1" in e]
+    if validated:
+        best = max(validated, key=lambda e: e["eval_f1"])
+        metrics |= {"em": round(best["eval_em"], 2), "f1": round(best["eval_f1"], 2), "best_step": best["step"]}
+    return metrics
+
+
+def _metadata(
+    backbone: Backbone, config: TrainConfig, examples: Sequence[Example], metrics: dict[str, float]
+) -> TokensMetadata:
+    return TokensMetadata(
+        backbone=backbone.name,
+        revision=getattr(backbone.model.config, "_commit_hash", None) or "",
+        fingerprint=fingerprint(backbone.model.get_input_embeddings()),
+        template=TEMPLATE,
+        training=asdict(config)
+        | {"data": _data_facts(examples), "metrics": metrics, "spring_integrations": __version__},
+    )

@@ -1,0 +1,98 @@
+"""`spring-rag ask`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from spring_integrations.cli.answers import folder_for, ingest, label, print_pieces
+from spring_integrations.cli.app import DEMO, app, hide_loading_bars, out, shown
+from spring_integrations.errors import SettingsError
+
+if TYPE_CHECKING:
+    from spring_integrations.model import Generation, SpringModel
+    from spring_integrations.passages import Passage
+    from spring_integrations.prompt import RagPrompt
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    docs: Annotated[Path, typer.Option(help="A .txt or .md file, or a folder of them.")],
+    model: Annotated[str, typer.Option(help="A local model folder, a hub id, or the embedded model.")] = DEMO,
+    tokens: Annotated[str | None, typer.Option(help="Virtual tokens; the embedded model brings its own.")] = None,
+    k: Annotated[int | None, typer.Option(help="Virtual tokens to use; all unless given.")] = None,
+    top: Annotated[int, typer.Option(help="Passages to retrieve.")] = 3,
+    plain: Annotated[bool, typer.Option("--plain", help="Answer without virtual tokens.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Answer without and with virtual tokens.")] = False,
+) -> None:
+    """Answer a question from your own text files."""
+    from spring_integrations.prompt import check_question
+    from spring_integrations.retrieval import read_passages
+    from spring_integrations.retrieval.bm25 import check_top
+
+    started = time.perf_counter()
+    check_question(question)
+    check_top(top)
+    if plain and (compare or k):
+        other = "--compare, which answers without them too" if compare else f"--k {k}"
+        msg = f"--plain, which uses no virtual tokens, cannot go with {other}; leave out one of the two"
+        raise SettingsError(msg)
+    passages = read_passages(docs)
+
+    from spring_integrations.model import SpringModel  # after the checks: it takes seconds
+
+    hide_loading_bars()
+    spring = SpringModel.from_pretrained(model, tokens, k=k)
+    if compare and not spring.k:
+        msg = "--compare needs virtual tokens: give their file with --tokens, and --k above 0"
+        raise SettingsError(msg)
+    with folder_for(None) as folder:
+        found = ingest(passages, folder, "ask").search(question, top)
+    ready = time.perf_counter() - started
+    prompt = spring.prompt(found, question)
+    for wanted in (0, spring.k) if compare else (0 if plain else spring.k,):
+        out.print(f"\n{label(wanted)}", style="bold")
+        _answer(spring, prompt, wanted)
+    _print_sources(found)
+    out.print(f"\n{len(passages)} passages read, embedded and searched, model loaded: {ready:.1f} s", style="dim")
+
+
+def _answer(spring: SpringModel, prompt: RagPrompt, k: int) -> None:
+    ends: list[Generation] = []
+
+    def pieces() -> Iterator[str]:
+        for piece in spring.stream(prompt, k=k):
+            if isinstance(piece, str):
+                yield piece
+            else:
+                ends.append(piece)
+
+    started = time.perf_counter()
+    print_pieces(pieces())
+    done = ends[0]
+    facts = [
+        f"k = {done.k}",
+        f"boundary = {done.boundary}",
+        f"{done.prompt_tokens} prompt tokens",
+        f"{done.completion_tokens} answer tokens ({done.finish_reason})",
+        f"{time.perf_counter() - started:.1f} s",
+    ]
+    if done.dropped_passages:
+        facts.insert(2, f"{done.dropped_passages} lowest-ranked passages left out, too long")
+    out.print(", ".join(facts), style="dim")
+
+
+def _print_sources(found: Sequence[Passage]) -> None:
+    table = Table("", "score", "title", "file", "text", title="Sources", title_justify="left", box=None)
+    for i, passage in enumerate(found, 1):
+        file = f"{passage.metadata['source']}, part {passage.metadata['part']}"
+        start = passage.text if len(passage.text) <= 60 else f"{passage.text[:60]}…"
+        table.add_row(f"[{i}]", f"{passage.score:.3f}", *map(shown, (passage.title, file, start)))
+    out.print()
+    out.print(table, soft_wrap=False)

@@ -1,0 +1,119 @@
+"""The model card beside a trained tokens file or adapter, with its loss curve."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from spring_integrations._optional import require
+from spring_integrations.tokens import FILE_NAME, TokensMetadata
+from spring_integrations.training.config import TrainConfig
+
+CARD_FILE = "README.md"
+PLOT_FILE = "loss.png"
+
+_TITLES = {
+    "spring": "SPRING virtual tokens",
+    "spring-fixed": "SPRING virtual tokens with a fixed k",
+    "prompt": "Prompt-tuning adapter",
+    "prefix": "Prefix-tuning adapter",
+    "lora": "LoRA adapter",
+}
+_LOAD_TOKENS = """from spring_integrations.langchain import SpringHFLLM  # or spring_integrations.llama_index
+
+llm = SpringHFLLM({backbone!r}, {folder!r})"""
+_LOAD_ADAPTER = """from spring_integrations.training import load_trained
+
+model = load_trained({backbone!r}, {folder!r})"""
+
+
+def write_card(folder: Path, metadata: TokensMetadata, config: TrainConfig, history: list[dict[str, float]]) -> Path:
+    """Writes README.md and loss.png.
+
+    Args:
+        folder: holds the result.
+        metadata: what was trained, on what, and the final metrics.
+        config: the settings.
+        history: the trainer's log: losses and validations by step.
+    """
+    _plot(folder / PLOT_FILE, history)
+    facts = metadata.training
+    tokens = (folder / FILE_NAME).is_file()
+    header = ModelCardData(
+        base_model=metadata.backbone or None,
+        library_name="spring-integrations",
+        license=metadata.license.lower() or None,
+        tags=["retrieval-augmented-generation", "soft-prompts", config.method],
+    )
+    load = (_LOAD_TOKENS if tokens else _LOAD_ADAPTER).format(backbone=metadata.backbone, folder=folder.name)
+    revision = f" (revision {metadata.revision})" if metadata.revision else ""
+    card = f"""---
+{header.to_yaml()}
+---
+
+# {_TITLES[config.method]} for {metadata.backbone}
+
+Trained on the frozen backbone {metadata.backbone}{revision} by spring-integrations {facts["spring_integrations"]}.
+The prompt is the paper's: numbered passages, then `Question: …\\nAnswer:`{_placement(config)}.
+
+```python
+{load}
+```
+
+## Result
+
+{_table("metric", facts["metrics"])}
+
+![loss by step]({PLOT_FILE})
+
+## Data
+
+{_data(facts["data"])}
+
+## Settings
+
+{_table("setting", asdict(config))}
+"""
+    path = folder / CARD_FILE
+    path.write_text(card, encoding="utf-8")
+    return path
+
+
+def _placement(config: TrainConfig) -> str:
+    if config.method == "spring":
+        return f", the virtual tokens between them. Any first k of the {config.n} can be used"
+    if config.method == "spring-fixed":
+        return f", all {config.n} virtual tokens between them"
+    return ""
+
+
+def _table(name: str, values: dict[str, Any]) -> str:
+    rows = "\n".join(f"| {key} | {value} |" for key, value in values.items())
+    return f"| {name} | value |\n|---|---|\n{rows}"
+
+
+def _data(facts: Any) -> str:
+    if not isinstance(facts, list):
+        return f"{facts['examples']} examples."
+    rows = "\n".join(
+        f"| {f['name']} | {f['examples']} | {f['skipped']} | {f['weight']:g} | `{f['sha256']}` |" for f in facts
+    )
+    return f"| file | examples | skipped lines | weight | SHA-256 |\n|---|---|---|---|---|\n{rows}"
+
+
+def _plot(path: Path, history: list[dict[str, float]]) -> None:
+    figure = require("matplotlib.figure", extra="train").Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    losses = [(e["step"], e["loss"]) for e in history if "loss" in e]
+    axes.plot(*zip(*losses, strict=True), color="tab:blue", label="training loss") if losses else None
+    axes.set(xlabel="step", ylabel="loss (nats per answer token)")
+    validated = [(e["step"], e["eval_f1"]) for e in history if "eval_f1" in e]
+    if validated:
+        other = axes.twinx()
+        other.plot(*zip(*validated, strict=True), color="tab:orange", marker="o", label="validation F1")
+        other.set_ylabel("F1 (%)")
+    figure.legend(loc="outside upper right", ncols=2)
+    figure.savefig(path, dpi=120)

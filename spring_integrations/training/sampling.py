@@ -1,0 +1,94 @@
+"""What each training step shows: order, passages, target and k, all drawn from the seed and an index."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import Dataset
+
+from spring_integrations.errors import DataError
+from spring_integrations.prompt import RagPrompt
+from spring_integrations.training.config import TrainConfig
+from spring_integrations.training.data import Example
+
+MAX_RANDOM_PASSAGES = 5
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One visit of an example: its prompt, the target drawn, and the k of its step."""
+
+    prompt: RagPrompt
+    target: str
+    ks: tuple[int, ...]
+
+
+class TrainingSet(Dataset[Drawn]):
+    """Every visit of every epoch, as one sequence.
+
+    What visit i shows depends on the seed and i alone, and its k on the optimizer step that i belongs
+    to. A resumed run therefore sees what an uninterrupted one would have seen, and several processes
+    what one process would have seen.
+    """
+
+    def __init__(self, examples: Sequence[Example], config: TrainConfig, special_tokens: Sequence[str] = ()) -> None:
+        """Takes the examples; where they are `ExampleFiles`, an epoch mixes them by their weights.
+
+        Raises:
+            DataError: if there are no examples.
+        """
+        if not len(examples):
+            msg = "no training examples"
+            raise DataError(msg)
+        self._examples = examples
+        self._config = config
+        self._special_tokens = tuple(special_tokens)
+        facts = getattr(examples, "facts", ())
+        self._sizes = [f.examples for f in facts] or [len(examples)]
+        self._counts = _shares([f.weight for f in facts] or [1.0], len(examples))
+        self._orders: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        return self._config.epochs * len(self._examples)
+
+    def __getitem__(self, index: int) -> Drawn:
+        config = self._config
+        epoch, at = divmod(index, len(self._examples))
+        example = self._examples[self._order(epoch)[at]]
+        rng = random.Random(f"{config.seed}/{index}")
+        count = rng.randint(1, MAX_RANDOM_PASSAGES) if config.num_passages == -1 else config.num_passages
+        passages = list(example.passages[:count])
+        rng.shuffle(passages)
+        prompt = RagPrompt.from_passages(passages, example.question, special_tokens=self._special_tokens)
+        return Drawn(prompt, rng.choice(example.targets), self._ks(index // config.batch_size))
+
+    def _ks(self, step: int) -> tuple[int, ...]:
+        """Draws k ~ U{1…n} for a step; with fixed k, n."""
+        config = self._config
+        if config.method != "spring":
+            return (config.n,)
+        rng = random.Random(f"{config.seed}/k/{step}")
+        return tuple(rng.randint(1, config.n) for _ in range(config.k_samples))
+
+    def _order(self, epoch: int) -> list[int]:
+        if epoch not in self._orders:
+            seed = random.Random(f"{self._config.seed}/epoch {epoch}").getrandbits(62)
+            rng = torch.Generator().manual_seed(seed)
+            chosen, start = [], 0
+            for size, count in zip(self._sizes, self._counts, strict=True):
+                # A file with a large share comes round again.
+                rounds = range(0, count, size)
+                chosen += [start + torch.randperm(size, generator=rng)[: count - done] for done in rounds]
+                start += size
+            order = torch.cat(chosen)
+            self._orders = {epoch: order[torch.randperm(len(order), generator=rng)].tolist()}
+        return self._orders[epoch]
+
+
+def _shares(weights: list[float], total: int) -> list[int]:
+    """Returns whole numbers in the proportion of the weights that add up to the total."""
+    ends = [round(total * sum(weights[: i + 1]) / sum(weights)) for i in range(len(weights))]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
