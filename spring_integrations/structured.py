@@ -25,7 +25,7 @@ class Written:
     Attributes:
         text: what stands before the first call; the whole answer if there is none.
         calls: the calls, in order.
-        broken: the rest of an answer in which a call begins that is no JSON, or of an unknown tool; else "".
+        broken: the rest of an answer, from where a call begins that is no JSON or of an unknown tool; else "".
     """
 
     text: str
@@ -56,7 +56,7 @@ def read_calls(text: str, opening: str, names: Collection[str]) -> Written:
         before = text[: found[0][0]].rstrip().removesuffix(opening)
         return Written(before.strip(), tuple(call for _, call in found))
     before, opened, rest = text.partition(opening) if opening else (text, "", "")
-    return Written(before.strip(), broken=rest.strip()) if opened else Written(text)
+    return Written(before.strip(), broken=(opened + rest).strip()) if opened else Written(text)
 
 
 def _objects(text: str) -> Iterator[tuple[int, int, dict[str, Any]]]:

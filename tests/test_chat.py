@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import tiny_models
+from taught_chat import TOOLS_TEMPLATE
 
 from spring_integrations import MARK, SpringModel, SpringTokens
 from spring_integrations.chat import ChatTemplate, Turn
@@ -12,7 +12,6 @@ from spring_integrations.prompt import mark_passage
 
 PASSAGES = ("Lima is the capital of Peru.", "Quito is the capital of Ecuador.", "Oslo is the capital of Norway.")
 SYSTEM = Turn("system", "Facts:\n" + "\n".join(map(mark_passage, PASSAGES)))
-TOOLS = "{% if tools %}{{ tools | tojson }}\n{% endif %}" + tiny_models.CHATML
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "", "parameters": {}}}
 
 
@@ -76,9 +75,27 @@ def test_templates_that_cannot_serve_are_errors(spring_llama: SpringModel) -> No
 
 
 def test_tools_are_rendered_where_the_template_knows_them(spring_llama: SpringModel) -> None:
+    assert ChatTemplate(spring_llama).call_format is None
+    with pytest.raises(NotImplementedError, match="does not write tools as JSON"):
+        ChatTemplate(spring_llama).check_tools()
+    spring_llama.tokenizer.chat_template = TOOLS_TEMPLATE
     template = ChatTemplate(spring_llama)
-    assert not template.supports_tools
-    spring_llama.tokenizer.chat_template = TOOLS
-    assert template.supports_tools
-    assert '"name": "weather"' in template.prompt([Turn("user", "Hi")], tools=[WEATHER]).text
+    assert template.check_tools().start("weather") == '<tool_call>\n{"name": "weather", "arguments":'
+    prompt = template.prompt([SYSTEM, Turn("user", "Hi")], tools=[WEATHER], answer="<tool_call>")
+    assert '"name": "weather"' in prompt.before
+    assert prompt.after.endswith("assistant\n<tool_call>")
     assert "weather" not in template.prompt([Turn("user", "Hi")]).text
+    assert template.prompt([Turn("user", "Hi")], answer="So").text.endswith("assistant\nSo")
+
+
+def test_roles_that_a_template_refuses_are_merged(spring_llama: SpringModel) -> None:
+    spring_llama.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' or (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('no') }}{% endif %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
+    )
+    prompt = ChatTemplate(spring_llama).prompt(
+        [SYSTEM, Turn("system", "Be kind."), Turn("user", "a"), Turn("user", "b")]
+    )
+    facts = SYSTEM.content.replace(MARK, "")
+    assert (prompt.before, prompt.after) == (f"<user>{facts}\n\nBe kind.\n\na\n\n", "b<assistant>")
+    assert len(prompt.passage_ends) == 3

@@ -269,14 +269,22 @@ def test_k_and_settings_per_call(llm: SpringHFLLM) -> None:
         llm.invoke(RAG, k=9)
 
 
+def test_max_tokens_is_a_name_of_max_new_tokens(llm: SpringHFLLM) -> None:
+    short = llm.invoke(RAG, max_new_tokens=3)
+    assert SpringHFLLM(model=llm.model, max_tokens=3).invoke(RAG) == llm.bind(max_tokens=3).invoke(RAG) == short
+    assert "".join(llm.stream(RAG, max_tokens=3)) == short != llm.invoke(RAG)
+    with pytest.raises(ValidationError, match="max_tokens"):
+        SpringHFLLM(model=llm.model, max_tokens=3, max_new_tokens=4)
+
+
 def test_unknown_call_arguments_are_refused(llm: SpringHFLLM) -> None:
     for call in (
-        lambda: llm.invoke(RAG, max_tokens=3),
-        lambda: llm.bind(max_tokens=3).batch([RAG]),
-        lambda: list(llm.stream(RAG, max_tokens=3)),
-        lambda: asyncio.run(llm.ainvoke(RAG, max_tokens=3)),
+        lambda: llm.invoke(RAG, min_p=3),
+        lambda: llm.bind(min_p=3).batch([RAG]),
+        lambda: list(llm.stream(RAG, min_p=3)),
+        lambda: asyncio.run(llm.ainvoke(RAG, min_p=3)),
     ):
-        with pytest.raises(SettingsError, match="cannot set max_tokens; it can set k, max_new_tokens"):
+        with pytest.raises(SettingsError, match="cannot set min_p; it can set k, max_new_tokens"):
             call()
 
 

@@ -14,17 +14,26 @@ from spring_integrations._optional import require
 if TYPE_CHECKING:
     from spring_integrations.langchain.chat_model import ChatSpringHF
     from spring_integrations.langchain.compressor import SpringDocumentCompressor
+    from spring_integrations.langchain.embeddings import MiniLMEmbeddings
     from spring_integrations.langchain.llm import SpringHFLLM
     from spring_integrations.langchain.prompts import SPRING_PROMPT
     from spring_integrations.langchain.retriever import SpringRetriever
 
-__all__ = ["SPRING_PROMPT", "ChatSpringHF", "SpringDocumentCompressor", "SpringHFLLM", "SpringRetriever"]
+__all__ = [
+    "SPRING_PROMPT",
+    "ChatSpringHF",
+    "MiniLMEmbeddings",
+    "SpringDocumentCompressor",
+    "SpringHFLLM",
+    "SpringRetriever",
+]
 
 require("langchain_core", extra="langchain")
 
 _HOMES = {
     "SPRING_PROMPT": "prompts",
     "ChatSpringHF": "chat_model",
+    "MiniLMEmbeddings": "embeddings",
     "SpringDocumentCompressor": "compressor",
     "SpringHFLLM": "llm",
     "SpringRetriever": "retriever",
