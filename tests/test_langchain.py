@@ -78,8 +78,8 @@ def test_without_langchain_the_error_names_the_extra() -> None:
     assert "MissingExtraError" in out and "spring-integrations[langchain]" in out
 
 
-def test_the_retriever_needs_no_torch() -> None:
-    source = "import sys; from spring_integrations.langchain import SpringRetriever; print('torch' in sys.modules)"
+def test_retriever_and_served_models_need_no_torch() -> None:
+    source = "import sys; from spring_integrations.langchain import SpringRetriever, SpringServedLLM; print('torch' in sys.modules)"
     assert _script(source).strip() == "False"
 
 

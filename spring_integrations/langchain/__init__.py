@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from spring_integrations.langchain.llm import SpringHFLLM
     from spring_integrations.langchain.prompts import SPRING_PROMPT
     from spring_integrations.langchain.retriever import SpringRetriever
+    from spring_integrations.langchain.served import ChatSpringServed, SpringServedLLM
 
 __all__ = [
     "SPRING_PROMPT",
     "ChatSpringHF",
+    "ChatSpringServed",
     "MiniLMEmbeddings",
     "SpringDocumentCompressor",
     "SpringHFLLM",
     "SpringRetriever",
+    "SpringServedLLM",
 ]
 
 require("langchain_core", extra="langchain")
@@ -33,10 +36,12 @@ require("langchain_core", extra="langchain")
 _HOMES = {
     "SPRING_PROMPT": "prompts",
     "ChatSpringHF": "chat_model",
+    "ChatSpringServed": "served",
     "MiniLMEmbeddings": "embeddings",
     "SpringDocumentCompressor": "compressor",
     "SpringHFLLM": "llm",
     "SpringRetriever": "retriever",
+    "SpringServedLLM": "served",
 }
 
 
