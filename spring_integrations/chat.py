@@ -74,7 +74,7 @@ class ChatTemplate:
     def call_format(self) -> CallFormat | None:
         """How the template writes calls of tools; None where it knows no tools, or writes no JSON."""
         function = {"name": _PROBE, "description": _PROBE, "parameters": {"type": "object", "properties": {}}}
-        call = {"type": "function", "function": {"name": _PROBE, "arguments": {_PROBE_ARGUMENT: 1}}}
+        call = {"type": "function", "id": "spring123", "function": {"name": _PROBE, "arguments": {_PROBE_ARGUMENT: 1}}}
         turns = [Turn("user", "?"), Turn("assistant", "", {"tool_calls": [call]})]
         try:
             asked = self._apply(turns[:1], [{"type": "function", "function": function}])

@@ -88,6 +88,44 @@ def test_tools_are_rendered_where_the_template_knows_them(spring_llama: SpringMo
     assert template.prompt([Turn("user", "Hi")], answer="So").text.endswith("assistant\nSo")
 
 
+QWEN = """{%- if tools %}{{- '<|im_start|>system\n# Tools' }}
+{%- for tool in tools %}{{- '\n' }}{{- tool | tojson }}{%- endfor %}
+{{- '<|im_end|>\n' }}{%- endif %}{%- for message in messages %}{{- '<|im_start|>' + message.role }}
+{%- if message.content %}{{- '\n' + message.content }}{%- endif %}{%- for tool_call in message.tool_calls %}
+{%- set tool_call = tool_call.function %}{{- '\n<tool_call>\n{"name": "' }}{{- tool_call.name }}
+{{- '", "arguments": ' }}{{- tool_call.arguments | tojson }}{{- '}\n</tool_call>' }}{%- endfor %}
+{{- '<|im_end|>\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"""
+LLAMA = """{{- bos_token }}{%- if tools %}{%- for t in tools %}{{- t | tojson(indent=4) }}{%- endfor %}{%- endif %}
+{%- for message in messages %}{{- '<|start_header_id|>' + message.role + '<|end_header_id|>\n\n' }}
+{%- if message.tool_calls %}{{- '{"name": "' + message.tool_calls[0].function.name + '", "parameters": ' }}
+{{- message.tool_calls[0].function.arguments | tojson }}{{- '}' }}{%- else %}{{- message.content | trim }}{%- endif %}
+{{- '<|eot_id|>' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"""
+MISTRAL = """{%- for message in messages %}{%- if message.role == 'user' %}
+{%- if tools %}{{- '[AVAILABLE_TOOLS] [' }}{%- for t in tools %}{{- t | tojson }}{%- endfor %}{{- ']' }}{%- endif %}
+{{- '[INST] ' + message.content + '[/INST]' }}{%- elif message.tool_calls %}{{- '[TOOL_CALLS] [' }}
+{%- for call in message.tool_calls %}{%- set out = call.function | tojson %}{{- out[:-1] }}
+{%- if call.id | length != 9 %}{{- raise_exception('ids have length 9') }}{%- endif %}
+{{- ', "id": "' + call.id + '"}' }}
+{%- endfor %}{{- ']' }}{%- endif %}{%- endfor %}"""
+
+
+@pytest.mark.parametrize(
+    ("written", "opening", "start"),
+    [
+        (QWEN, "<tool_call>", '<tool_call>\n{"name": "weather", "arguments":'),
+        (LLAMA, "", '{"name": "weather", "parameters":'),
+        (MISTRAL, "[TOOL_CALLS] [", '[TOOL_CALLS] [{"name": "weather", "arguments":'),
+    ],
+    ids=["qwen", "llama", "mistral"],
+)
+def test_forms_of_calls_that_models_have(spring_llama: SpringModel, written: str, opening: str, start: str) -> None:
+    spring_llama.tokenizer.chat_template = written
+    found = ChatTemplate(spring_llama).check_tools()
+    assert (found.opening, found.start("weather")) == (opening, start)
+
+
 def test_roles_that_a_template_refuses_are_merged(spring_llama: SpringModel) -> None:
     spring_llama.tokenizer.chat_template = (
         "{% for m in messages %}{% if m['role'] == 'system' or (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"

@@ -79,7 +79,8 @@ def test_without_langchain_the_error_names_the_extra() -> None:
 
 
 def test_retriever_and_served_models_need_no_torch() -> None:
-    source = "import sys; from spring_integrations.langchain import SpringRetriever, SpringServedLLM; print('torch' in sys.modules)"
+    names = "SpringRetriever, SpringServedLLM, MiniLMEmbeddings"
+    source = f"import sys; from spring_integrations.langchain import {names}; print('torch' in sys.modules)"
     assert _script(source).strip() == "False"
 
 
@@ -106,6 +107,18 @@ def test_own_boundary_rule(spring_llama: SpringModel) -> None:
     llm = SpringHFLLM(model=spring_llama, boundary_rule="Facts: {context}\nAsk: {question}", max_new_tokens=2)
     info = llm.generate(["Facts: Lima is in Peru.\nAsk: where is Lima?"]).generations[0][0].generation_info
     assert (info["boundary"], info["k"]) == ("template", 8)
+
+
+def test_how_to_load_reaches_transformers(llama_folder: Path, tokens_file: Path) -> None:
+    how = {"dtype": "bfloat16", "device_map": "cpu", "attn_implementation": "eager", "revision": "main"}
+    llm = SpringHFLLM(str(llama_folder), tokens_file, max_new_tokens=2, **how)
+    backbone = llm.model.backbone
+    assert (str(backbone.dtype), backbone.config._attn_implementation) == ("torch.bfloat16", "eager")
+    assert llm.invoke(RAG)
+    with pytest.raises(BackboneError, match="device_map"):
+        SpringHFLLM(str(llama_folder), device_map="everywhere")
+    with pytest.raises(BackboneError, match="quantization type, got magic"):
+        SpringHFLLM(str(llama_folder), quantization_config={"quant_method": "magic"})
 
 
 def test_impossible_settings_are_refused(spring_llama: SpringModel, tmp_path: Path) -> None:
@@ -304,6 +317,19 @@ def test_the_cache_tells_settings_apart(llm: SpringHFLLM, cache: InMemoryCache, 
     for count, variant in enumerate(variants, 2):
         assert variant() == variant()
         assert len(batches) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("k", 3), ("max_new_tokens", 5), ("temperature", 0.5), ("top_k", 4), ("top_p", 0.5), ("num_beams", 2),
+        ("repetition_penalty", 1.5), ("stop", ["x"]), ("seed", 1), ("boundary_rule", "Ask:"),
+        ("on_missing_boundary", "warn"), ("on_too_long", "error"),
+    ],
+)  # fmt: skip
+def test_every_setting_is_in_the_key_of_the_cache(llm: SpringHFLLM, name: str, value: Any) -> None:
+    given = {"max_new_tokens": 12} | {name: value}
+    assert SpringHFLLM(model=llm.model, **given).asdict() != llm.asdict()
 
 
 def test_identifying_parameters_are_plain_values(llm: SpringHFLLM, tmp_path: Path) -> None:

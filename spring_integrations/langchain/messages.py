@@ -113,4 +113,4 @@ def _broken(text: str) -> Any:
 
 
 def _new_id() -> str:
-    return f"call_{uuid.uuid4().hex[:24]}"
+    return uuid.uuid4().hex[:9]  # Mistral's chat templates refuse ids of any other form
