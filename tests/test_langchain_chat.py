@@ -350,6 +350,8 @@ def test_a_broken_call_is_reported_as_such(taught: ChatSpringHF) -> None:
 def test_tools_are_refused_where_they_cannot_work(chat: ChatSpringHF, taught: ChatSpringHF) -> None:
     with pytest.raises(NotImplementedError, match="does not write tools as JSON"):
         chat.bind_tools([get_weather])
+    with pytest.raises(ToolsError, match="does not write tools"):
+        chat.bind(tools=[{"type": "function", "function": {"name": "x"}}]).invoke("Hi")
     with pytest.raises(ToolsError, match="method='json_schema'"):
         chat.with_structured_output(Joke, method="function_calling")
     with pytest.raises(SettingsError, match="'nothing' is none of the tools get_weather"):

@@ -272,5 +272,7 @@ def test_missing_boundary_and_impossible_values(server: ServedModel) -> None:
     ruled = SpringServedLLM(llm=client, k=1, boundary_rule="Facts: {context}\nAsk: {question}")
     ruled.invoke("Facts: Lima\nAsk: which?")
     assert server.requests[-1]["prompt"] == "Facts: Lima\n[ref1]Ask: which?"
-    params = ruled._get_ls_params()
-    assert params["ls_temperature"] == 0
+    assert ruled._get_ls_params()["ls_temperature"] == 0
+    counted = SpringServedLLM(llm=Client(url="", custom_get_token_ids=lambda text: list(text.encode())), k=1)
+    assert counted.get_num_tokens(f"abc{MARK}") == 3
+    assert SpringServedLLM(llm=client, k=1, custom_get_token_ids=lambda _: [1]).get_num_tokens("abc") == 1

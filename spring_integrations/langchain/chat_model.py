@@ -35,7 +35,8 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
     `ChatSpringHF(model_id, tokens_path)` loads a backbone; `ChatSpringHF(model=spring_model)` uses a
     loaded one. The virtual tokens open the question in the last human message; a chat without
     retrieved context gets what the plain backbone gives. What was done (k, boundary, token counts,
-    finish reason) is in the answer's `response_metadata`.
+    finish reason) is in the answer's `response_metadata`. `k` and the generation settings can be
+    given per call as well: `chat.invoke(messages, k=4)`, `chat.bind(temperature=0.7)`.
     """
 
     model_config = SETTINGS_CONFIG
@@ -143,8 +144,7 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        asked = self._asked(messages, stop, kwargs)
-        return await aio.run(self._spring.shared, self._result, asked)
+        return await aio.run(self._spring.shared, self._generate, messages, stop, **kwargs)
 
     def _stream(
         self,
@@ -163,8 +163,7 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        asked = self._asked(messages, stop, kwargs)
-        chunks = aio.iterate(self._spring.shared, lambda: self._chunks(asked))
+        chunks = aio.iterate(self._spring.shared, lambda: self._stream(messages, stop, **kwargs))
         try:
             async for chunk in chunks:
                 yield chunk
@@ -179,12 +178,17 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         turns = transcript(messages)
         if schema:
             turns = _instructed(turns, instruction(schema))
-        start = ""
-        if tools and choice not in (None, "auto"):
-            names = [tool["function"]["name"] for tool in tools]
-            start = self._template.check_tools().start(_only(names) if choice == "any" else choice)
+        start = self._start(tools, choice) if tools else ""
         prompt = self._template.prompt(turns, tools=tools or (), answer=start)
         return _Asked(prompt, self._settings(stop, changes), tools or [], start)
+
+    def _start(self, tools: list[dict[str, Any]], choice: str | None) -> str:
+        """Returns how the answer is to begin, so that it is a call where one is asked for."""
+        written = self._template.check_tools()
+        if choice in (None, "auto"):
+            return ""
+        names = [tool["function"]["name"] for tool in tools]
+        return written.start(_only(names) if choice == "any" else choice)
 
     def _result(self, asked: _Asked) -> ChatResult:
         (answer,) = self._spring.generate(asked.prompt, **asked.settings)

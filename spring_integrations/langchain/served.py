@@ -72,7 +72,8 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
 
     def get_token_ids(self, text: str) -> list[int]:
         """Returns the ids that the model to be asked counts, marks left out."""
-        ids: list[int] = self._inner.get_token_ids(remove_marks(text))
+        count = self.custom_get_token_ids or self._inner.get_token_ids
+        ids: list[int] = count(remove_marks(text))
         return ids
 
     def _tokens(self) -> ServedTokens:
