@@ -51,7 +51,28 @@ class ServedModel:
         for stop in request.get("stop") or []:
             done = done.partition(stop)[0]
         choice = {"message": {"role": "assistant", "content": done}} if "messages" in request else {"text": done}
-        return {"choices": [choice]}
+        usage = {"prompt_tokens": ids.input_ids.shape[1], "completion_tokens": len(out)}
+        return {**_frame(request), "choices": [{"index": 0, "finish_reason": "stop", **choice}], "usage": usage}
+
+
+def _frame(request: dict[str, Any]) -> dict[str, Any]:
+    """What clients of OpenAI expect besides the answer."""
+    kind = "text_completion"
+    if "messages" in request:
+        kind = "chat.completion.chunk" if request.get("stream") else "chat.completion"
+    return {"id": "1", "created": 0, "model": request["model"], "object": kind}
+
+
+def _events(request: dict[str, Any], answer: dict[str, Any]) -> str:
+    """The answer in two pieces, as a stream of events."""
+    (choice,) = answer["choices"]
+    whole = choice["message"]["content"] if "messages" in request else choice["text"]
+    events = []
+    for piece, end in ((whole[:3], None), (whole[3:], "stop")):
+        content = {"delta": {"role": "assistant", "content": piece}} if "messages" in request else {"text": piece}
+        choices = [{"index": 0, "finish_reason": end, **content}]
+        events.append("data: " + json.dumps({**_frame(request), "choices": choices}))
+    return "\n\n".join([*events, "data: [DONE]", ""])
 
 
 @contextlib.contextmanager
@@ -62,10 +83,12 @@ def serve(*parts: Any) -> Iterator[ServedModel]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            body = json.dumps(served.answer(request)).encode()
+            answer = served.answer(request)
+            streamed = request.get("stream", False)
             self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream" if streamed else "application/json")
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write((_events(request, answer) if streamed else json.dumps(answer)).encode())
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import tiny_models
 from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.llms import LLM
@@ -27,7 +28,7 @@ from llama_index_kit import (
     recording_model,
     user,
 )
-from openai_server import OpenAIServer, openai_server
+from openai_server import ServedModel, serve
 
 from spring_integrations import MARK, SpringTokens
 from spring_integrations.errors import PromptError, SettingsError, TokenCountError
@@ -47,34 +48,34 @@ OURS = {"text_qa_template": text_qa_template, "refine_template": refine_template
 
 
 @pytest.fixture(scope="module")
-def server(random_tokens: SpringTokens) -> Iterator[OpenAIServer]:
-    with openai_server(random_tokens) as running:
+def server(random_tokens: SpringTokens) -> Iterator[ServedModel]:
+    with serve(*tiny_models.build("llama"), random_tokens) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def _fresh(server: OpenAIServer) -> Iterator[None]:
+def _fresh(server: ServedModel) -> Iterator[None]:
     server.requests.clear()
     with kept_settings():
         yield
 
 
 @pytest.fixture(params=["small client", "OpenAILike"])
-def client(request: pytest.FixtureRequest, server: OpenAIServer) -> Any:
+def client(request: pytest.FixtureRequest, server: ServedModel) -> Any:
     """Makes an LLM of the server: a small one of the tests, and the one that users have."""
 
     def make(*, chat: bool) -> LLM:
         if request.param == "small client":
-            return ServerLLM(url=server.url, is_chat_model=chat)
+            return ServerLLM(url=server.address, is_chat_model=chat)
         library = pytest.importorskip("llama_index.llms.openai_like")
         return library.OpenAILike(
-            model="tiny", api_base=server.url, api_key="none", is_chat_model=chat, context_window=WIDE, max_tokens=8
+            model="tiny", api_base=server.address, api_key="none", is_chat_model=chat, context_window=WIDE, max_tokens=8
         )
 
     return make
 
 
-def sent(server: OpenAIServer) -> list[str]:
+def sent(server: ServedModel) -> list[str]:
     """The prompts that reached the server, those of chats joined."""
     return [
         body["prompt"] if "prompt" in body else "\n".join(message["content"] for message in body["messages"])
@@ -111,9 +112,9 @@ def answer_of(response: Any) -> str:
 @pytest.mark.parametrize(("chat", "templates"), [(False, OURS), (True, {})], ids=["text-ours", "chat-stock"])
 @pytest.mark.parametrize("mode", MODES)
 def test_every_call_with_context_is_boosted(
-    server: OpenAIServer, mode: str, chat: bool, templates: dict[str, Any]
+    server: ServedModel, mode: str, chat: bool, templates: dict[str, Any]
 ) -> None:
-    llm = SpringServedLLM(ServerLLM(url=server.url, is_chat_model=chat, context_window=1400), k=8)
+    llm = SpringServedLLM(ServerLLM(url=server.address, is_chat_model=chat, context_window=1400), k=8)
     Settings.tokenizer = str.split
     index = VectorStoreIndex([*NODES, LONG], embed_model=HashEmbedding())
     engine = index.as_query_engine(
@@ -146,7 +147,7 @@ def test_a_query_engine_moves_from_local_to_served_with_one_line(client: Any, ra
     assert ask(SpringServedLLM(client(chat=True), k=0)) != local
 
 
-def test_prompts_without_context_are_sent_as_they_are(client: Any, server: OpenAIServer) -> None:
+def test_prompts_without_context_are_sent_as_they_are(client: Any, server: ServedModel) -> None:
     llm = SpringServedLLM(client(chat=False), k=8)
     response = llm.complete(PLAIN)
     assert sent(server) == [PLAIN]
@@ -154,8 +155,8 @@ def test_prompts_without_context_are_sent_as_they_are(client: Any, server: OpenA
     assert (response.additional_kwargs["k"], response.additional_kwargs["boundary"]) == (0, None)
 
 
-def test_k_of_a_call_wins(server: OpenAIServer) -> None:
-    llm = SpringServedLLM(ServerLLM(url=server.url), k=8)
+def test_k_of_a_call_wins(server: ServedModel) -> None:
+    llm = SpringServedLLM(ServerLLM(url=server.address), k=8)
     assert llm.complete(RAG, k=2).additional_kwargs["k"] == 2
     assert llm.chat([user(RAG)], k=0).additional_kwargs["k"] == 0
     llm.k = 1
@@ -167,12 +168,12 @@ def test_k_of_a_call_wins(server: OpenAIServer) -> None:
     ]
 
 
-def test_the_callers_messages_and_images_stay(server: OpenAIServer) -> None:
+def test_the_callers_messages_and_images_stay(server: ServedModel) -> None:
     image = ImageBlock(url="http://127.0.0.1/a.png")
     message = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text=RAG), image])
     before = copy.deepcopy(message)
     with recorded_events() as seen:
-        SpringServedLLM(ServerLLM(url=server.url, is_chat_model=True), k=1).chat([message])
+        SpringServedLLM(ServerLLM(url=server.address, is_chat_model=True), k=1).chat([message])
     assert message == before
     (start,) = [e for e in seen if type(e).__name__ == "LLMChatStartEvent"]
     shown, text = start.messages[0].blocks
@@ -180,17 +181,17 @@ def test_the_callers_messages_and_images_stay(server: OpenAIServer) -> None:
     assert "[ref1]Question: " in text.text
 
 
-def test_settings_are_the_wrapped_llms(server: OpenAIServer) -> None:
-    inner = ServerLLM(url=server.url, system_prompt="Be brief.", messages_to_prompt=lambda messages: "rendered")
+def test_settings_are_the_wrapped_llms(server: ServedModel) -> None:
+    inner = ServerLLM(url=server.address, system_prompt="Be brief.", messages_to_prompt=lambda messages: "rendered")
     llm = SpringServedLLM(inner, k=8)
     assert (llm.system_prompt, llm.messages_to_prompt(messages=[])) == ("Be brief.", "rendered")
     assert (llm.metadata.context_window, llm.metadata.model_name) == (WIDE - 8, inner.metadata.model_name)
     assert SpringServedLLM(inner, k=8, system_prompt="Be kind.").system_prompt == "Be kind."
-    assert llm.to_dict()["llm"]["url"] == server.url
+    assert llm.to_dict()["llm"]["url"] == server.address
 
 
-def test_impossible_values_are_refused(server: OpenAIServer) -> None:
-    inner = ServerLLM(url=server.url)
+def test_impossible_values_are_refused(server: ServedModel) -> None:
+    inner = ServerLLM(url=server.address)
     with pytest.raises(SettingsError, match="got str"):
         SpringServedLLM("gpt", k=1)  # type: ignore[arg-type]
     with pytest.raises(TokenCountError, match="k=-1"):
