@@ -1,0 +1,402 @@
+"""Training runs: resume, processes, memory, validation, and what they leave behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import spring_integrations
+from spring_integrations import RagPrompt, SpringModel, SpringTokens
+from spring_integrations.backbone import Backbone
+from spring_integrations.cli import app
+from spring_integrations.errors import PromptTooLongError, SettingsError, TokensError
+from spring_integrations.langchain import SpringHFLLM
+from spring_integrations.training import Example, ExampleFiles, TrainConfig, TrainingResult, train
+from spring_integrations.training.methods import initial_tokens
+
+EXAMPLES = (
+    Example("capital of Peru", ("Lima",), ("Lima is the capital of Peru.", "The river flows to the sea.")),
+    Example("who got the prize", ("Röntgen",), ("The prize was awarded to Röntgen in 1901.",)),
+    Example("what is short", ("the answer",), ("The answer is short.", "The context is long.", "Lima is a name.")),
+    Example("where is the river", ("Peru",), ("The river is in Peru.", "A name is short.")),
+)
+CONFIG = TrainConfig(n=6, epochs=4, batch_size=2, learning_rate=0.05, save_steps=2, logging_steps=1, num_passages=2)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """A training file, and a folder with a model."""
+    data = tmp_path / "train.jsonl"
+    data.write_text("".join(json.dumps(e.as_record()) + "\n" for e in EXAMPLES), encoding="utf-8")
+    model, tokenizer = tiny_models.build("llama")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return data, tmp_path / "model"
+
+
+def run(folder: Path, examples: Sequence[Example] = EXAMPLES, family: str = "llama", **changes) -> TrainingResult:
+    config = dataclasses.replace(CONFIG, **changes)
+    return train(Backbone(*tiny_models.build(family)), examples, config, folder)
+
+
+def table(result: TrainingResult) -> torch.Tensor:
+    return SpringTokens.load(result.path).embeddings
+
+
+def losses(result: TrainingResult) -> list[float]:
+    return [entry["loss"] for entry in result.log_history if "loss" in entry]
+
+
+def command(data: Path, model: Path, out: Path, *options: object) -> list[str]:
+    fixed = ["--n", 6, "--epochs", 4, "--learning-rate", 0.05, "--logging-steps", 1, "--num-passages", 2]
+    return ["train", *map(str, [data, "--model", model, "--out", out, "--batch-size", 2, *fixed, *options])]
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(spring_integrations.__file__).parents[1])
+    return os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "PYTHONUTF8": "1"}
+
+
+def spring_rag(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    whole = [sys.executable, "-m", "spring_integrations.cli", *map(str, arguments)]
+    return subprocess.run(
+        whole, capture_output=True, encoding="utf-8", env=environment(), check=False, timeout=300, **options
+    )
+
+
+def test_training_lowers_the_loss_and_touches_only_tokens(tmp_path: Path) -> None:
+    model, tokenizer = tiny_models.build("llama")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    embedding = model.get_input_embeddings()
+    result = train(Backbone(model, tokenizer), EXAMPLES, CONFIG, tmp_path)
+    assert model.get_input_embeddings() is embedding
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    prompt = RagPrompt.from_passages(EXAMPLES[0].passages, EXAMPLES[0].question)
+    start = initial_tokens(Backbone(*tiny_models.build("llama")), CONFIG)
+    trained = SpringTokens.load(result.path)
+    scores = [SpringModel(*tiny_models.build("llama"), t).score(prompt, [" Lima"])[0] for t in (start, trained)]
+    assert scores[1] > scores[0]
+    assert losses(result)[-1] < losses(result)[0]
+
+
+def test_result_says_how_it_was_made(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data, model = files
+    backbone = Backbone.load(str(model))
+    examples = ExampleFiles([data], weights=[2], cache_dir=tmp_path / "cache")
+    result = train(backbone, examples, CONFIG, tmp_path / "out", validation=EXAMPLES[:2])
+    facts = SpringTokens.load(tmp_path / "out").metadata
+    assert (facts.backbone, facts.template) == (str(model), "official")
+    assert facts.fingerprint
+    assert facts.training["epochs"] == CONFIG.epochs
+    assert facts.training["spring_integrations"] == spring_integrations.__version__
+    assert facts.training["metrics"] == result.metrics
+    assert set(result.metrics) == {"loss", "em", "f1", "best_step"}
+    (file,) = facts.training["data"]
+    assert file == dataclasses.asdict(examples.facts[0])
+    assert (file["name"], file["examples"], len(file["sha256"])) == ("train.jsonl", 4, 64)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for part in (file["sha256"], "| learning_rate | 0.05 |", "loss.png", f"base_model: {model}", "SpringHFLLM("):
+        assert part in card
+    assert Image.open(tmp_path / "out" / "loss.png").size[0] > 500
+    assert list((tmp_path / "out").glob("runs/**/events.out.tfevents.*")), "no TensorBoard log"
+
+
+def test_tokens_load_straight_away(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data, model = files
+    done = spring_rag(*command(data, model, tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "spring_tokens.safetensors" in done.stdout
+    llm = SpringHFLLM(str(model), str(tmp_path / "out"), k=3, max_new_tokens=4)
+    prompt = "[1] Lima is the capital of Peru.\n\nQuestion: capital of Peru\nAnswer:"
+    info = llm.generate([prompt]).generations[0][0].generation_info
+    assert info["k"] == 3
+
+
+@pytest.mark.parametrize("changes", [{}, {"micro_batch_size": 1}, {"k_samples": 2}])
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, changes: dict) -> None:
+    whole = run(tmp_path / "whole", **changes)
+    cut_after(tmp_path / "whole", tmp_path / "cut", 6)
+    resumed = run(tmp_path / "cut", **changes)
+    assert torch.equal(table(resumed), table(whole))
+    assert losses(resumed) == losses(whole)
+
+
+def cut_after(whole: Path, cut: Path, step: int) -> None:
+    """Leaves what a run killed after a step's checkpoint leaves."""
+    shutil.copytree(whole, cut)
+    assert (cut / f"checkpoint-{step}").is_dir()
+    for checkpoint in cut.glob("checkpoint-*"):
+        if int(checkpoint.name.split("-")[1]) > step:
+            shutil.rmtree(checkpoint)
+    (cut / "spring_tokens.safetensors").unlink()
+
+
+def test_a_killed_process_goes_on_with_the_same_losses(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data, model = files
+    options = ("--epochs", 40, "--save-steps", 5)
+    whole = spring_rag(*command(data, model, tmp_path / "whole", *options))
+    assert whole.returncode == 0, whole.stderr
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spring_integrations.cli", *command(data, model, cut, *options)],
+        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not list(cut.glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (cut / "spring_tokens.safetensors").exists()
+    again = spring_rag(*command(data, model, cut, *options))
+    assert again.returncode == 0, again.stderr
+    assert history(cut) == history(tmp_path / "whole")
+    assert torch.equal(*(SpringTokens.load(f).embeddings for f in (cut, tmp_path / "whole")))
+
+
+def history(folder: Path) -> list[float]:
+    last = max(folder.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1]))
+    return [e["loss"] for e in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in e]
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = run(tmp_path / "whole")
+    for damage in ("trainer_state.json", "optimizer.pt"):
+        cut_after(whole.path.parent, tmp_path / damage, 8)
+        (tmp_path / damage / "checkpoint-8" / damage).unlink()
+        assert torch.equal(table(run(tmp_path / damage)), table(whole))
+        assert "checkpoint-8 is incomplete" in caplog.text
+        caplog.clear()
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(SettingsError, match=re.escape("learning_rate: 0.05 -> 0.1")):
+        run(tmp_path, learning_rate=0.1)
+    with pytest.raises(SettingsError, match="data: "):
+        run(tmp_path, EXAMPLES[:2])
+    run(tmp_path, micro_batch_size=1)  # another machine may have less memory
+
+
+def test_checkpoints_hold_the_tokens_only(tmp_path: Path) -> None:
+    run(tmp_path)
+    checkpoints = list(tmp_path.glob("checkpoint-*"))
+    assert len(checkpoints) == 2
+    for checkpoint in checkpoints:
+        assert (checkpoint / "model.safetensors").stat().st_size < CONFIG.n * tiny_models.WIDTH * 4 + 1000
+        assert sum(f.stat().st_size for f in checkpoint.iterdir()) < 40_000
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_micro_batches_add_up_to_the_batch(tmp_path: Path, family: str) -> None:
+    whole = run(tmp_path / "whole", family=family, batch_size=4)
+    parts = run(tmp_path / "parts", family=family, batch_size=4, micro_batch_size=1)
+    assert torch.allclose(table(parts), table(whole), atol=1e-4)
+
+
+def test_running_out_of_memory_halves_the_micro_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backbone = Backbone(*tiny_models.build("llama"))
+
+    def allocate(module, args, kwargs) -> None:
+        if len(kwargs["input_ids"]) > 1 and torch.is_grad_enabled():
+            msg = "CUDA out of memory. Tried to allocate 2.00 GiB."
+            raise torch.OutOfMemoryError(msg)
+
+    hook = backbone.model.register_forward_pre_hook(allocate, with_kwargs=True)
+    config = dataclasses.replace(CONFIG, batch_size=4, micro_batch_size=2)
+    small = train(backbone, EXAMPLES, config, tmp_path / "small")
+    hook.remove()
+    assert caplog.text.count("out of memory: from now on 1 example(s) at once") == 1
+    assert torch.allclose(table(small), table(run(tmp_path / "whole", batch_size=4)), atol=1e-4)
+
+
+def test_memory_that_one_example_exceeds_is_an_error(tmp_path: Path) -> None:
+    backbone = Backbone(*tiny_models.build("llama"))
+
+    def allocate(module, args) -> None:
+        msg = "CUDA out of memory. Tried to allocate 2.00 GiB."
+        raise torch.OutOfMemoryError(msg)
+
+    backbone.model.register_forward_pre_hook(allocate)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(backbone, EXAMPLES, CONFIG, tmp_path)
+
+
+def test_best_validation_is_kept(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, epochs=8, learning_rate=0.3)
+    backbone = Backbone(*tiny_models.build("llama"))
+    result = train(backbone, EXAMPLES, config, tmp_path, validation=EXAMPLES)
+    measured = [(e["step"], e["eval_f1"]) for e in result.log_history if "eval_f1" in e]
+    assert [step for step, _ in measured] == list(range(2, 17, 2))
+    assert len({f1 for _, f1 in measured}) > 1, "a validation that never changes chooses nothing"
+    assert result.metrics["f1"] == round(max(f1 for _, f1 in measured), 2)
+    best = json.loads((tmp_path / "train_config.json").read_text())
+    assert best["epochs"] == 8
+    answers = SpringModel(*tiny_models.build("llama"), SpringTokens.load(result.path)).generate(
+        [RagPrompt.from_passages(e.passages[:2], e.question) for e in EXAMPLES], max_new_tokens=32
+    )
+    from spring_integrations.evaluation.metrics import f1
+
+    again = 100 * sum(f1(a.text, e.targets) for a, e in zip(answers, EXAMPLES, strict=True)) / len(EXAMPLES)
+    assert again == pytest.approx(result.metrics["f1"], abs=0.01)
+
+
+def test_bf16_trains_to_nearly_the_same_tokens(tmp_path: Path) -> None:
+    exact, mixed = run(tmp_path / "fp32"), run(tmp_path / "bf16", precision="bf16")
+    assert not torch.equal(table(mixed), table(exact))
+    assert losses(mixed)[-1] == pytest.approx(losses(exact)[-1], rel=0.2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works here")
+def test_fp16_needs_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="precision='fp16' needs a GPU"):
+        run(tmp_path, precision="fp16")
+
+
+def test_tokens_start_from_text_vocabulary_or_a_file(tmp_path: Path) -> None:
+    backbone = Backbone(*tiny_models.build("llama"))
+    rows = backbone.model.get_input_embeddings().weight
+    text = dataclasses.replace(CONFIG, init_text="Lima", n=5)
+    ids = backbone.tokenizer("Lima", add_special_tokens=False).input_ids
+    expected = torch.stack([rows[ids[i % len(ids)]] for i in range(5)])
+    assert torch.equal(initial_tokens(backbone, text).embeddings, expected)
+    drawn = initial_tokens(backbone, dataclasses.replace(CONFIG, init="vocabulary")).embeddings
+    assert all((rows == row).all(dim=1).any() for row in drawn)
+    path = SpringTokens(torch.randn(8, tiny_models.WIDTH)).save(tmp_path / "eight.safetensors")
+    loaded = initial_tokens(backbone, dataclasses.replace(CONFIG, init=str(path))).embeddings
+    assert torch.equal(loaded, SpringTokens.load(path).embeddings[: CONFIG.n])
+    with pytest.raises(TokensError, match="holds 8 tokens, fewer than n=9"):
+        initial_tokens(backbone, dataclasses.replace(CONFIG, init=str(path), n=9))
+
+
+def test_tokens_of_another_backbone_are_no_start(tmp_path: Path) -> None:
+    backbone = Backbone(*tiny_models.build("llama"))
+    wide = SpringTokens(torch.randn(8, tiny_models.WIDTH * 2)).save(tmp_path / "wide.safetensors")
+    with pytest.raises(TokensError, match=r"\(d=64\) were made for another backbone"):
+        train(backbone, EXAMPLES, dataclasses.replace(CONFIG, init=str(wide)), tmp_path)
+    other = run(tmp_path / "other", family="mistral")
+    with pytest.raises(TokensError, match="were made for another backbone"):
+        train(backbone, EXAMPLES, dataclasses.replace(CONFIG, init=str(other.path)), tmp_path)
+
+
+def test_an_embedding_that_scales_starts_from_the_same_vectors() -> None:
+    backbone = Backbone(*tiny_models.build("gemma"))
+    embedding = backbone.model.get_input_embeddings()
+    ids = backbone.tokenizer(CONFIG.init_text, add_special_tokens=False).input_ids[: CONFIG.n]
+    first = backbone.attach(initial_tokens(backbone, CONFIG))
+    wrapped = backbone.model.get_input_embeddings()
+    assert torch.allclose(wrapped(torch.arange(first, first + CONFIG.n)), embedding(torch.tensor(ids)), atol=1e-5)
+
+
+def test_a_question_longer_than_the_window_stops_the_run_before_training(tmp_path: Path) -> None:
+    long = Example("why " * 600, ("a",), ("p",))
+    data = tmp_path / "train.jsonl"
+    data.write_text("".join(json.dumps(e.as_record()) + "\n" for e in (*EXAMPLES, long)), encoding="utf-8")
+    with pytest.raises(PromptTooLongError, match=r"train\.jsonl, line 5: .*of 512 positions"):
+        run(tmp_path / "out", ExampleFiles([data], cache_dir=tmp_path))
+    with pytest.raises(PromptTooLongError, match="example 4: "):
+        run(tmp_path / "out", [*EXAMPLES, long])
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+
+
+def test_a_backbone_without_pad_token_trains(tmp_path: Path) -> None:
+    model, tokenizer = tiny_models.build("llama")
+    tokenizer.pad_token = None
+    result = train(Backbone(model, tokenizer), EXAMPLES, CONFIG, tmp_path)
+    assert losses(result)[-1] < losses(result)[0]
+    assert tokenizer.pad_token is None
+
+
+def test_a_backbone_in_use_is_not_trained_on(spring_llama: SpringModel, tmp_path: Path) -> None:
+    with pytest.raises(TokensError, match="already carries virtual tokens"):
+        train(spring_llama.shared, EXAMPLES, CONFIG, tmp_path)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data, model = files
+    out = tmp_path / "out"
+    options = ("--save-steps", 2)
+    assert spring_rag(*command(data, model, out, *options)).returncode == 0
+    cut_after(out, tmp_path / "cut", 6)
+    limit = (tmp_path / "cut" / "checkpoint-6" / "optimizer.pt").stat().st_size - 100
+
+    def small_files_only() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    full = spring_rag(*command(data, model, tmp_path / "cut", *options), preexec_fn=small_files_only)
+    assert full.returncode == 2, full.stderr
+    assert "Error: cannot write to" in full.stderr, full.stderr
+    assert "checkpoint-6 is whole" in full.stderr
+    again = spring_rag(*command(data, model, tmp_path / "cut", *options))
+    assert again.returncode == 0, again.stderr
+    assert torch.equal(*(SpringTokens.load(f).embeddings for f in (out, tmp_path / "cut")))
+
+
+def test_two_processes_train_the_tokens_of_one(files: tuple[Path, Path], tmp_path: Path) -> None:
+    data, model = files
+    options = ("--batch-size", 4, "--validation", data, "--save-steps", 2)
+    single = spring_rag(*command(data, model, tmp_path / "one", *options))
+    assert single.returncode == 0, single.stderr
+    launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    whole = [*launch, "-m", "spring_integrations.cli", *command(data, model, tmp_path / "two", *options)]
+    double = subprocess.run(whole, capture_output=True, encoding="utf-8", env=environment(), check=False, timeout=300)
+    assert double.returncode == 0, double.stderr
+    assert double.stdout.count("spring_tokens.safetensors") == single.stdout.count("spring_tokens.safetensors")
+    one, two = (SpringTokens.load(tmp_path / name) for name in ("one", "two"))
+    assert torch.allclose(one.embeddings, two.embeddings, atol=1e-4)
+    assert two.metadata.training["metrics"] == pytest.approx(one.metadata.training["metrics"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-size", 4, "--micro-batch-size", 3], "batch_size=4 is not a multiple"),
+        (["--weights", "1,x"], "--weights must be numbers with commas between them, got '1,x'"),
+        (["--weights", "1,2"], "weights must be 1 numbers above 0"),
+        (["--init", "/no/such.safetensors"], "no tokens file at '/no/such.safetensors'"),
+        (["--quantization", "4bit"], "pip install 'spring-integrations[quantize]'"),
+    ],
+)
+def test_impossible_options_are_one_line(files: tuple[Path, Path], tmp_path: Path, options: list, message: str) -> None:
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, command(*files, tmp_path / "out", *options))
+    assert done.exit_code == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert message in line
+    assert "Traceback" not in done.stderr
+
+
+def test_prepare_writes_a_training_file(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "peru.txt").write_text("Lima is the capital of Peru.", encoding="utf-8")
+    (tmp_path / "docs" / "sea.txt").write_text("The river flows to the sea.", encoding="utf-8")
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"question": "capital of Peru", "target": "Lima"}\n', encoding="utf-8")
+    for retriever in ("bm25", "minilm"):
+        out = tmp_path / f"{retriever}.jsonl"
+        options = ["--docs", tmp_path / "docs", "--out", out, "--top", 1, "--retriever", retriever]
+        done = CliRunner().invoke(app, ["prepare", str(questions), *map(str, options)])
+        assert done.exit_code == 0, done.stderr
+        expected = Example("capital of Peru", ("Lima",), ("Lima is the capital of Peru.",))
+        assert list(ExampleFiles([out], cache_dir=tmp_path / "cache")) == [expected]
+    questions.write_text('{"question": "capital of Peru"}\n', encoding="utf-8")
+    options = ["--docs", str(tmp_path / "docs"), "--out", str(tmp_path / "none.jsonl")]
+    done = CliRunner().invoke(app, ["prepare", str(questions), *options])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "questions.jsonl, line 1: no field 'target'" in done.stderr
