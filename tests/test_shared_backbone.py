@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from langchain_classic.chains import RetrievalQA
@@ -34,9 +35,9 @@ def retriever() -> langchain.SpringRetriever:
     return langchain.SpringRetriever(retriever=OverlapRetriever(docs=documents))
 
 
-def lcel(spring: SpringModel, k: int) -> Runnable:
+def lcel(spring: SpringModel, k: int, kind: Any = langchain.SpringHFLLM) -> Runnable:
     context = retriever() | (lambda docs: "\n\n".join(doc.page_content for doc in docs))
-    llm = langchain.SpringHFLLM(model=spring, k=k, max_new_tokens=7)
+    llm = kind(model=spring, k=k, max_new_tokens=7)
     inputs = {"context": context, "question": RunnablePassthrough()}
     return inputs | langchain.SPRING_PROMPT | llm | StrOutputParser()
 
@@ -71,12 +72,13 @@ def chat_engine(spring: SpringModel, k: int) -> Ask:
 
 @pytest.mark.filterwarnings("ignore:.*RetrievalQA")
 def test_both_frameworks_from_many_threads(spring: SpringModel) -> None:
-    chain, other_chain = lcel(spring, 8), lcel(spring, 0)
+    chain, other_chain, chat = lcel(spring, 8), lcel(spring, 0), lcel(spring, 5, langchain.ChatSpringHF)
     engine, streaming = query_engine(spring, 3), query_engine(spring, 1, streaming=True)
     ways: list[Ask] = [
         chain.invoke,
         lambda question: "".join(other_chain.stream(question)),
         lambda question: " | ".join(chain.batch([question, question + " and why?"])),
+        lambda question: "".join(chat.stream(question)),
         retrieval_qa(spring, 2),
         lambda question: str(engine.query(question)),
         lambda question: "".join(streaming.query(question).response_gen),
