@@ -327,6 +327,14 @@ def test_a_backbone_in_use_is_not_trained_on(spring_llama: SpringModel, tmp_path
         train(spring_llama.shared, EXAMPLES, CONFIG, tmp_path)
 
 
+def test_only_processes_can_share_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="there is one process only"):
+        run(tmp_path, shard_backbone=True)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(SettingsError, match=r"accelerate is set to DeepSpeed.* give shard_backbone=True"):
+        run(tmp_path)
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(files: tuple[Path, Path], tmp_path: Path) -> None:
     data, model = files
     out = tmp_path / "out"
@@ -348,18 +356,20 @@ def test_a_full_disk_leaves_the_previous_checkpoint(files: tuple[Path, Path], tm
     assert torch.equal(*(SpringTokens.load(f).embeddings for f in (out, tmp_path / "cut")))
 
 
-def test_two_processes_train_the_tokens_of_one(files: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("placement", [[], ["--shard-backbone"]], ids=["whole", "sharded"])
+def test_two_processes_train_the_tokens_of_one(files: tuple[Path, Path], tmp_path: Path, placement: list[str]) -> None:
     data, model = files
     options = ("--batch-size", 4, "--validation", data, "--save-steps", 2)
     single = spring_rag(*command(data, model, tmp_path / "one", *options))
     assert single.returncode == 0, single.stderr
-    launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "--cpu", "--num_processes", "2"]
+    launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    whole = [*launch, "-m", "spring_integrations.cli", *command(data, model, tmp_path / "two", *options)]
+    whole = [*launch, "-m", "spring_integrations.cli", *command(data, model, tmp_path / "two", *options, *placement)]
     double = subprocess.run(whole, capture_output=True, encoding="utf-8", env=environment(), check=False, timeout=300)
     assert double.returncode == 0, double.stderr
     assert double.stdout.count("spring_tokens.safetensors") == single.stdout.count("spring_tokens.safetensors")
     one, two = (SpringTokens.load(tmp_path / name) for name in ("one", "two"))
+    assert [t.metadata.training["processes"] for t in (one, two)] == [1, 2]
     assert torch.allclose(one.embeddings, two.embeddings, atol=1e-4)
     assert two.metadata.training["metrics"] == pytest.approx(one.metadata.training["metrics"], abs=1e-3)
 

@@ -43,6 +43,9 @@ def train(
     init: Annotated[str, typer.Option(help="text, vocabulary, or a tokens file to start from.")] = "text",
     init_text: Annotated[str | None, typer.Option(help="Text that the tokens start from.")] = None,
     precision: Annotated[Literal["bf16", "fp16"] | None, typer.Option(help="Mixed precision.")] = None,
+    shard_backbone: Annotated[
+        bool, typer.Option("--shard-backbone", help="Split the model over the processes (FSDP2).")
+    ] = False,
     lora_rank: Annotated[int, typer.Option(help="Rank of LoRA's matrices.")] = 8,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints and validations.")] = 200,
@@ -72,6 +75,7 @@ def train(
         init=init,
         init_text=init_text or DEFAULT_INIT_TEXT,
         precision=precision,
+        shard_backbone=shard_backbone,
         lora_rank=lora_rank,
         seed=seed,
         save_steps=save_steps,

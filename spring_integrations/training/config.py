@@ -44,6 +44,8 @@ class TrainConfig:
             (random rows of the embedding table), or the path of a tokens file.
         init_text: text that the tokens start from.
         precision: mixed precision; None computes in the type in which the backbone was loaded.
+        shard_backbone: give each process a share of the backbone's layers (PyTorch FSDP2), where one
+            device cannot hold it whole.
         lora_rank: rank of LoRA's matrices, on all linear layers.
         seed: of everything that is drawn.
         save_steps: steps between checkpoints, and between validations.
@@ -64,6 +66,7 @@ class TrainConfig:
     init: str = INIT_TEXT
     init_text: str = DEFAULT_INIT_TEXT
     precision: Precision | None = None
+    shard_backbone: bool = False
     lora_rank: int = 8
     seed: int = 0
     save_steps: int = 200

@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from spring_integrations import __version__
 from spring_integrations._optional import require
 from spring_integrations.backbone import Backbone, fingerprint
-from spring_integrations.errors import PromptTooLongError, SettingsError, SpringError, StorageError
+from spring_integrations.errors import PromptTooLongError, SettingsError
 from spring_integrations.evaluation.metrics import exact_match, f1
 from spring_integrations.prompt import RagPrompt
 from spring_integrations.tokens import TokensMetadata
@@ -36,15 +32,14 @@ from spring_integrations.training.config import TrainConfig
 from spring_integrations.training.data import Example
 from spring_integrations.training.methods import Method, make_method
 from spring_integrations.training.objective import EncodedExample
+from spring_integrations.training.placement import check_launcher, place
+from spring_integrations.training.run_folder import disk_errors, last_whole_checkpoint, record_settings
 from spring_integrations.training.sampling import Drawn, TrainingSet
 
 log = logging.getLogger(__name__)
 
 TEMPLATE = "official"
-SETTINGS_FILE = "train_config.json"
 BEST_METRIC = "f1"
-_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")  # in this order
-_MAY_CHANGE = {"micro_batch_size", "save_steps", "logging_steps"}  # between the parts of an interrupted run
 _LAST_LOSSES = 10
 
 
@@ -77,7 +72,7 @@ def train(
     processes run this (`accelerate launch`), they share each batch.
 
     Args:
-        backbone: is frozen, and left as it was but for that.
+        backbone: is frozen, and left as it was but for that and for where `config` places it.
         examples: a list, or `ExampleFiles`.
         config: the settings.
         output_dir: for the result (`spring_tokens.safetensors`; an adapter for a baseline), README.md,
@@ -88,40 +83,41 @@ def train(
     Raises:
         DataError: if there are no examples.
         PromptTooLongError: if an example does not fit the window; before the first step.
-        SettingsError: if output_dir holds a run with other settings.
+        SettingsError: if output_dir holds a run with other settings, or the backbone cannot be sharded.
         StorageError: if the disk is full; the previous checkpoint is whole.
         TokensError: if the backbone carries virtual tokens already, or the initial ones do not fit.
         MissingExtraError: if accelerate or, for a baseline, PEFT is not installed.
     """
     require("accelerate", extra="train")
+    check_launcher()
     folder = Path(output_dir)
     data = TrainingSet(examples, config, backbone.special_tokens)
     arguments = _arguments(config, folder, len(data), validates=bool(validation))
-    if not hasattr(backbone.model, "hf_device_map") and not getattr(backbone.model, "is_quantized", False):
-        backbone.model.to(arguments.device)
+    place(backbone, arguments.device, shard=config.shard_backbone)
     method = make_method(backbone, config)
     try:
         _check_lengths(method, examples, config, backbone.special_tokens)
         trainer = _Trainer(
             method,
             Validation(method, validation, config, backbone.special_tokens),
+            shares_backbone=config.shard_backbone,
             model=_Parameters(method),
             args=arguments,
             train_dataset=data,
             eval_dataset=validation or None,
             data_collator=_Collator(method),
         )
-        with _disk_errors(folder):
+        with disk_errors(folder):
             if trainer.is_world_process_zero():
-                _record_settings(folder, config, examples)
-            last = _last_whole_checkpoint(folder)
+                record_settings(folder, asdict(config) | {"data": _data_facts(examples)})
+            last = last_whole_checkpoint(folder)
             if last is not None:
                 log.info("resuming from %s", last)
             trainer.train(resume_from_checkpoint=None if last is None else str(last))
             history = trainer.state.log_history
             result = TrainingResult(folder, _final_metrics(history), history)
             if trainer.is_world_process_zero():
-                metadata = _metadata(backbone, config, examples, result.metrics)
+                metadata = _metadata(backbone, config, examples, result.metrics, arguments.world_size)
                 result = dataclasses.replace(result, path=method.save(folder, metadata))
                 write_card(folder, metadata, config, result.log_history)
             trainer.accelerator.wait_for_everyone()
@@ -190,8 +186,9 @@ class Validation:
 class _Trainer(Trainer):
     """`Trainer` with our order of data, validation by generated answers, and smaller micro-batches on demand."""
 
-    def __init__(self, method: Method, validation: Validation, **settings: Any) -> None:
+    def __init__(self, method: Method, validation: Validation, *, shares_backbone: bool, **settings: Any) -> None:
         super().__init__(**settings)
+        self._shares_backbone = shares_backbone
         self._method = method
         self._validation = validation
         self._at_once: int = self.args.per_device_train_batch_size
@@ -211,7 +208,8 @@ class _Trainer(Trainer):
             try:
                 return self._in_parts(model, inputs, num_items_in_batch)
             except RuntimeError as error:
-                if not out_of_memory(error) or self._at_once == 1:
+                # Processes that share a backbone have to run it equally often.
+                if not out_of_memory(error) or self._at_once == 1 or self._shares_backbone:
                     raise
             self._at_once = (self._at_once + 1) // 2
             log.warning("out of memory: from now on %d example(s) at once, the batch stays the same", self._at_once)
@@ -234,7 +232,8 @@ class _Trainer(Trainer):
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Returns EM and F1 in percent, as `eval_em` and `eval_f1`."""
-        sums = self._validation.measure(self.args.process_index, self.args.world_size).to(self.args.device)
+        mine = (0, 1) if self._shares_backbone else (self.args.process_index, self.args.world_size)
+        sums = self._validation.measure(*mine).to(self.args.device)
         em, f1_sum, count = self.accelerator.reduce(sums, "sum").tolist()
         metrics = {f"{metric_key_prefix}_em": 100 * em / count, f"{metric_key_prefix}_f1": 100 * f1_sum / count}
         self.log(metrics)
@@ -300,55 +299,9 @@ def _check_lengths(
             raise PromptTooLongError(msg) from error
 
 
-def _record_settings(folder: Path, config: TrainConfig, examples: Sequence[Example]) -> None:
-    """Writes the settings of a new run; a run that goes on must have the same ones."""
-    settings = asdict(config) | {"data": _data_facts(examples)}
-    file = folder / SETTINGS_FILE
-    if file.is_file() and any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
-        before = json.loads(file.read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(settings))
-        changed = sorted(n for n in {*before, *now} - _MAY_CHANGE if before.get(n) != now.get(n))
-        if changed:
-            values = ", ".join(f"{n}: {before.get(n)!r} -> {now.get(n)!r}" for n in changed)
-            msg = f"{folder} holds checkpoints of a run with other settings ({values}); give a new folder"
-            raise SettingsError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _data_facts(examples: Sequence[Example]) -> list[dict[str, Any]] | dict[str, int]:
     facts = getattr(examples, "facts", None)
     return {"examples": len(examples)} if facts is None else [asdict(f) for f in facts]
-
-
-def _last_whole_checkpoint(folder: Path) -> Path | None:
-    """Returns the newest checkpoint that was written to its end."""
-    found = [f for f in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if f.name.rsplit("-", 1)[-1].isdigit()]
-    for checkpoint in sorted(found, key=lambda f: int(f.name.rsplit("-", 1)[-1]), reverse=True):
-        try:
-            json.loads((checkpoint / _CHECKPOINT_FILES[-1]).read_text(encoding="utf-8"))  # written last
-            if all((checkpoint / name).is_file() for name in _CHECKPOINT_FILES):
-                return checkpoint
-        except (OSError, ValueError):
-            pass
-        log.warning("%s is incomplete, as after a kill or on a full disk; using the one before", checkpoint)
-    return None
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except SpringError:
-        raise
-    except (OSError, SafetensorError, RuntimeError) as error:
-        # torch.save reports a failed write as a RuntimeError of its zip writer.
-        if not isinstance(error, RuntimeError) or "inline_container" in str(error):
-            last = _last_whole_checkpoint(folder)
-            kept = f"{last.name} is whole" if last else "no checkpoint was written yet"
-            msg = f"cannot write to {folder} ({error}); {kept}: free some space and run the same command again"
-            raise StorageError(msg) from error
-        raise
 
 
 def _final_metrics(history: list[dict[str, float]]) -> dict[str, float]:
@@ -362,7 +315,7 @@ def _final_metrics(history: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _metadata(
-    backbone: Backbone, config: TrainConfig, examples: Sequence[Example], metrics: dict[str, float]
+    backbone: Backbone, config: TrainConfig, examples: Sequence[Example], metrics: dict[str, float], processes: int
 ) -> TokensMetadata:
     return TokensMetadata(
         backbone=backbone.name,
@@ -370,5 +323,6 @@ def _metadata(
         fingerprint=fingerprint(backbone.model.get_input_embeddings()),
         template=TEMPLATE,
         training=asdict(config)
-        | {"data": _data_facts(examples), "metrics": metrics, "spring_integrations": __version__},
+        | {"data": _data_facts(examples), "metrics": metrics}
+        | {"processes": processes, "spring_integrations": __version__},
     )
