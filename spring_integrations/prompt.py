@@ -151,6 +151,12 @@ STOCK_RULES = (
         r"Query: .*\nOriginal Answer: .*\nNew Answer:" + _CHAT_END,
     ),
     _stock(
+        "llama-index-citation",
+        r"(?:user: )?Please provide an answer based solely on the provided sources\. .*Now it's your turn\. ",
+        r"\n-{5,}\n",
+        r"Query: .*\nAnswer:" + _CHAT_END,
+    ),
+    _stock(
         "llama-index-context-chat",
         r"system: .*(?:Use the context information below|Here are the relevant documents for the context"
         r"|Using the context below, refine the following)",

@@ -81,7 +81,6 @@ def test_citation_engine(index: VectorStoreIndex, random_tokens: SpringTokens, c
     assert "".join(citing(index, llm, streaming=True).query(QUESTION).response_gen) == str(response)
 
 
-@pytest.mark.xfail(reason="the citation prompts are no stock rules of prompt.py yet")
 @pytest.mark.parametrize("chat", [False, True], ids=["text", "chat"])
 def test_citation_engine_in_a_small_window(index: VectorStoreIndex, random_tokens: SpringTokens, chat: bool) -> None:
     llm = make_llm(random_tokens, chat=chat, window=1500)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -147,7 +148,9 @@ def _numbers(text: str | None) -> list[float] | None:
 def _quantization(bits: str | None) -> Any:
     if bits is None:
         return None
-    require("bitsandbytes", extra="quantize")
+    if find_spec("bitsandbytes") is None:
+        msg = f"--quantization {bits} needs bitsandbytes, which is not installed; install it with: pip install bitsandbytes"
+        raise SettingsError(msg)
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(load_in_4bit=bits == "4bit", load_in_8bit=bits == "8bit")
