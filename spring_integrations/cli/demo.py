@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spring_integrations.demo import DemoQuestion
 
 COLLECTION = "spring-demo"
+EXTRA = "demo"
 STREAMED = 3
 
 
@@ -35,7 +36,7 @@ def demo(
     from spring_integrations.model import SpringModel
 
     started = time.perf_counter()
-    vector_stores = require("langchain_chroma", extra=DEMO)
+    vector_stores = require("langchain_chroma", extra=EXTRA)
     adapters = require("spring_integrations.langchain", extra="langchain")
     corpus = load_demo()
     hide_loading_bars()
@@ -65,7 +66,7 @@ class _Run:
 
 
 def _chain(llm: Any, retriever: Any) -> Any:
-    chains = require("langchain_classic.chains", extra=DEMO)
+    chains = require("langchain_classic.chains", extra=EXTRA)
     prompt = {"prompt": require("spring_integrations.langchain", extra="langchain").SPRING_PROMPT}
     return chains.RetrievalQA.from_chain_type(
         llm, retriever=retriever, return_source_documents=True, chain_type_kwargs=prompt
@@ -86,7 +87,7 @@ def _run(label: str, chain: Any, questions: Sequence[DemoQuestion]) -> _Run:
 
 def _stream_chain(chain: Any, question: DemoQuestion) -> None:
     # RetrievalQA itself yields whole answers only; its own prompt, model and retriever are streamed.
-    stuff = require("langchain_classic.chains.combine_documents", extra=DEMO).create_stuff_documents_chain
+    stuff = require("langchain_classic.chains.combine_documents", extra=EXTRA).create_stuff_documents_chain
     step = chain.combine_documents_chain.llm_chain
     documents = chain.retriever.invoke(question.question)
     out.print(f"\n{question.question}", style="bold")

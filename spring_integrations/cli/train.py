@@ -149,7 +149,7 @@ def _quantization(bits: str | None) -> Any:
     if bits is None:
         return None
     if find_spec("bitsandbytes") is None:
-        msg = f"--quantization {bits} needs bitsandbytes, which is not installed; install it with: pip install bitsandbytes"
+        msg = f"--quantization {bits} needs a package that is not installed: pip install bitsandbytes"
         raise SettingsError(msg)
     from transformers import BitsAndBytesConfig
 
