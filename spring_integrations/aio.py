@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -30,10 +30,10 @@ async def run(backbone: Backbone, function: Callable[P, T], /, *args: P.args, **
     return await asyncio.get_running_loop().run_in_executor(_executor(backbone), call)
 
 
-async def iterate(backbone: Backbone, start: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+async def iterate(backbone: Backbone, start: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
     """Yields what the iterator yields, which is made and advanced in the backbone's thread.
 
-    When the consumer stops, the iterator is closed before this returns; its error is raised here.
+    Closing this (`contextlib.aclosing`) closes the iterator and waits for that; its error is raised here.
     """
     loop = asyncio.get_running_loop()
     items: asyncio.Queue[Any] = asyncio.Queue()

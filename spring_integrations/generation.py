@@ -69,7 +69,7 @@ class GenerationSettings:
         max_new_tokens: longest answer, in tokens.
         temperature: 0 is greedy; above 0 the answer is sampled.
         top_k, top_p: restrict sampling; None does not.
-        num_beams: above 1 is beam search, which neither samples nor streams.
+        num_beams: above 1 is beam search, which does not sample; a stream has one piece then.
         repetition_penalty: 1 is none.
         stop: the answer ends before the first of these strings.
         seed: of the sampling; None draws a new one for every call.
@@ -125,20 +125,13 @@ def stream(backbone: Backbone, row: list[int], settings: GenerationSettings) -> 
     """Yields pieces of text as they are generated, and at last the whole as a `Completion`.
 
     The model runs in a worker thread. When the consumer stops, so does the model; an error in the
-    model is raised here.
-
-    Raises:
-        SettingsError: for beam search, which knows its text only at the end.
+    model is raised here. Beam search knows its text only at the end: it gives one piece, and runs to its end.
     """
     if settings.num_beams > 1:
-        msg = f"num_beams={settings.num_beams} cannot stream; set num_beams=1"
-        raise SettingsError(msg)
-    return _stream(backbone, row, settings)
-
-
-def _stream(
-    backbone: Backbone, row: list[int], settings: GenerationSettings
-) -> Generator[str | Completion, None, None]:
+        (whole,) = generate(backbone, [row], settings)
+        yield whole.text
+        yield whole
+        return
     reader = Reader(backbone, settings.stop)
     events: queue.Queue[int | list[int] | BaseException] = queue.Queue()
     cancelled = threading.Event()
@@ -178,7 +171,7 @@ def score(backbone: Backbone, prompts: Sequence[list[int]], answers: Sequence[li
     """Returns log p(answer | prompt) in nats for each pair, summed over the answer's tokens."""
     rows = [p + a for p, a in zip(prompts, answers, strict=True)]
     accepts = inspect.signature(backbone.model.forward).parameters
-    device = _input_device(backbone)
+    device = input_device(backbone)
     results = [0.0] * len(rows)
     for part in _micro_batches(rows):
         ids, mask = (t.to(device) for t in pad_left([rows[i] for i in part], backbone.pad_id))
@@ -223,7 +216,8 @@ def _micro_batches(rows: Sequence[list[int]], extra: int = 0, beams: int = 1) ->
         yield part
 
 
-def _input_device(backbone: Backbone) -> torch.device:
+def input_device(backbone: Backbone) -> torch.device:
+    """Returns where ids have to be for the embedding to look them up."""
     device: torch.device = next(backbone.model.get_input_embeddings().parameters()).device
     return backbone.model.device if device.type == "meta" else device
 
@@ -250,7 +244,7 @@ def _run(
         criteria.append(_StopStrings(reader, ids.shape[1]))
     if sink is not None:
         criteria.append(sink)
-    device = _input_device(backbone)
+    device = input_device(backbone)
     mask = mask.to(device)
     with backbone.lock, torch.inference_mode():
         out = backbone.model.generate(

@@ -251,8 +251,7 @@ def test_beam_search(random_tokens) -> None:
     assert [g.text for g in beams] == [model.generate(p, num_beams=3)[0].text for p in PROMPTS]
     scores = [model.score(PROMPTS[1], [g.text])[0] for g in (beams[1], model.generate(PROMPTS[1])[0])]
     assert scores[0] >= scores[1] - 1e-3
-    with pytest.raises(SettingsError, match="num_beams=3 cannot stream"):
-        model.stream(PROMPTS[0], num_beams=3)
+    assert list(model.stream(PROMPTS[1], num_beams=3)) == [beams[1].text, beams[1]]
 
 
 def test_repetition_penalty_ignores_padding_and_virtual_ids(random_tokens) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import fields
 from typing import Any, NamedTuple, TypeVar
 
@@ -293,12 +293,8 @@ class SpringHFLLM(CustomLLM):
     def _parts(
         self, asked: str | Sequence[ChatMessage], changes: dict[str, Any], formatted: bool = False
     ) -> Generator[_Part, None, None]:
-        arguments = self._arguments(changes)
-        if arguments.get("num_beams", self._spring.settings.num_beams) > 1:
-            whole = self._answer(asked, changes, formatted)
-            return (part for part in (whole._replace(delta=whole.text, info={}), whole._replace(delta="")))
         with unswallowed():
-            return _accumulated(self._spring.stream(self._prompt(asked, formatted), **arguments))
+            return _accumulated(self._spring.stream(self._prompt(asked, formatted), **self._arguments(changes)))
 
 
 class _Part(NamedTuple):
@@ -349,9 +345,6 @@ def _each(
 async def _aeach(
     backbone: Backbone, start: Callable[[], Iterator[_Part]], convert: Callable[[_Part], _Response]
 ) -> AsyncGenerator[_Response, None]:
-    parts = aio.iterate(backbone, start)
-    try:
+    async with aclosing(aio.iterate(backbone, start)) as parts:
         async for part in parts:
             yield convert(part)
-    finally:
-        await parts.aclose()  # type: ignore[attr-defined]
