@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _ARGUMENTS = ("arguments", "parameters")
+_OBJECT = re.compile(r"\{\s*(?:[\"}]|\Z)")
+_STRING_OR_BRACE = re.compile(r"\"(?:[^\"\\]|\\.)*(?:\"|\Z)|[{}]", re.DOTALL)
+_NO_THOUGHT = re.compile(r"\A\s*<think>\s*</think>\s*")
+_TAIL = re.compile(r"(?<!\S)\S|[\[<({]")
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Written:
     Attributes:
         text: what stands before the first call; the whole answer if there is none.
         calls: the calls, in order.
-        broken: the rest of an answer, from where a call begins that is no JSON or of an unknown tool; else "".
+        broken: what follows them, from where a call begins that is no JSON or of an unknown tool; else "".
     """
 
     text: str
@@ -39,8 +44,11 @@ def instruction(schema: Mapping[str, Any]) -> str:
 
 
 def json_object(text: str) -> dict[str, Any] | None:
-    """Returns the first JSON object in a text, such as an answer that also explains; None without one."""
-    return next((value for _, _, value in _objects(text)), None)
+    """Returns the first JSON object in a text, such as an answer that also explains; None without one.
+
+    What a model thinks (up to "</think>") is no answer, and an object that does not end has no parts.
+    """
+    return next((value for _, _, value in _objects(text, _thought(text))), None)
 
 
 def read_calls(text: str, opening: str, names: Collection[str]) -> Written:
@@ -51,24 +59,51 @@ def read_calls(text: str, opening: str, names: Collection[str]) -> Written:
         opening: what the chat template writes before the JSON of a call, such as "<tool_call>"; may be empty.
         names: of the tools that can be called.
     """
-    found = [(start, call) for start, _, value in _objects(text) if (call := _call(value, names))]
+    text = _NO_THOUGHT.sub("", text)
+    thought = _thought(text)
+    found = [(start, end, call) for start, end, value in _objects(text, thought) if (call := _call(value, names))]
+    broken = text.find(opening, found[-1][1] if found else thought) if opening else -1
+    rest = text[broken:].strip() if broken >= 0 else ""
     if found:
-        before = text[: found[0][0]].rstrip().removesuffix(opening)
-        return Written(before.strip(), tuple(call for _, call in found))
-    before, opened, rest = text.partition(opening) if opening else (text, "", "")
-    return Written(before.strip(), broken=(opened + rest).strip()) if opened else Written(text)
+        before = _without_tail(text[: found[0][0]].rstrip(), opening)
+        return Written(before.strip(), tuple(call for _, _, call in found), rest)
+    return Written(text[:broken].strip(), broken=rest) if rest else Written(text)
 
 
-def _objects(text: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    decoder, at = json.JSONDecoder(), text.find("{")
+def _objects(text: str, start: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    decoder, at = json.JSONDecoder(), text.find("{", start)
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError):
-            end = at + 1
+            # Parts of a broken object would be taken for the whole.
+            end = _end(text, at) if _OBJECT.match(text, at) else at + 1
         else:
             yield at, end, value
         at = text.find("{", end)
+
+
+def _end(text: str, start: int) -> int:
+    """Returns where the braces that open at `start` are closed; the end of the text if they are not."""
+    depth = 0
+    for found in _STRING_OR_BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(found.group(), 0)
+        if depth == 0 and found.group() == "}":
+            return found.end()
+    return len(text)
+
+
+def _thought(text: str) -> int:
+    """Returns where a model's thinking ends and its answer begins."""
+    if "</think>" in text:
+        return text.rindex("</think>") + len("</think>")
+    return len(text) if text.lstrip().startswith("<think>") else 0
+
+
+def _without_tail(text: str, opening: str) -> str:
+    # Of "[TOOL_CALLS] [" only the bracket is left where special tokens are not shown.
+    tails = (opening[found.start() :] for found in _TAIL.finditer(opening))
+    return next((text.removesuffix(tail) for tail in tails if text.endswith(tail)), text)
 
 
 def _call(value: Mapping[str, Any], names: Collection[str]) -> ToolCall | None:

@@ -27,6 +27,18 @@ JSON = '{"name": "add", "arguments": {"a": 1, "b": {"c": "}"}}}'
             "<tool_call>",
             Written("Well.", (), '<tool_call>{"name": "add", "arg'),
         ),
+        (f"Well.[{JSON}]", "[TOOL_CALLS] [", Written("Well.", (ADD,))),
+        (f"[{JSON}]", "[TOOL_CALLS][", Written("", (ADD,))),
+        (f"1 -> {JSON}", "<tool_call>", Written("1 ->", (ADD,))),
+        (f"<think>\n\n</think>\n\n<tool_call>\n{JSON}", "<tool_call>", Written("", (ADD,))),
+        (f"<think><tool_call>{JSON}</think>So: {JSON}", "", Written(f"<think><tool_call>{JSON}</think>So:", (ADD,))),
+        (f"<think><tool_call>{JSON}", "<tool_call>", Written(f"<think><tool_call>{JSON}")),
+        (
+            f'<tool_call>{JSON}</tool_call> <tool_call>{{"name": "add", "arguments": {{"a',
+            "<tool_call>",
+            Written("", (ADD,), '<tool_call>{"name": "add", "arguments": {"a'),
+        ),
+        (f'<tool_call>{{"name": "sub", "arguments": {{"x": {JSON}, "y', "<tool_call>", None),
         ('<tool_call>{"name": "sub", "arguments": {}}', "<tool_call>", None),
     ],
 )
@@ -42,6 +54,18 @@ def test_any_text_can_be_read(text: str) -> None:
 
 def test_deep_nesting_is_no_object() -> None:
     assert json_object("{" + '"a":{' * 3_000) is None
+
+
+def test_a_part_of_a_broken_object_is_not_the_answer() -> None:
+    assert json_object('{"person": {"name": "Al", "age": 3}, "address": {"str') is None
+    assert json_object('{"a": {"b": 1}, "c": "} {') is None
+    assert json_object('{\n"a": {"b": 1}, "c": wrong} so {"a": {"b": 2}}') == {"a": {"b": 2}}
+
+
+def test_a_thought_is_not_the_answer() -> None:
+    assert json_object('<think>maybe {"a": 1}</think>{"a": 2}') == {"a": 2}
+    assert json_object('maybe {"a": 1}</think>so') is None
+    assert json_object('<think>maybe {"a": 1}') is None
 
 
 def test_first_object_and_instruction() -> None:
