@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from spring_integrations.langchain.llm import SpringHFLLM
     from spring_integrations.langchain.prompts import SPRING_PROMPT
     from spring_integrations.langchain.retriever import SpringRetriever
-    from spring_integrations.langchain.served import ChatSpringServed, SpringServedLLM
+    from spring_integrations.langchain.served_chat import ChatSpringServed
+    from spring_integrations.langchain.served_llm import SpringServedLLM
 
 __all__ = [
     "SPRING_PROMPT",
@@ -36,12 +37,12 @@ require("langchain_core", extra="langchain")
 _HOMES = {
     "SPRING_PROMPT": "prompts",
     "ChatSpringHF": "chat_model",
-    "ChatSpringServed": "served",
+    "ChatSpringServed": "served_chat",
     "MiniLMEmbeddings": "embeddings",
     "SpringDocumentCompressor": "compressor",
     "SpringHFLLM": "llm",
     "SpringRetriever": "retriever",
-    "SpringServedLLM": "served",
+    "SpringServedLLM": "served_llm",
 }
 
 

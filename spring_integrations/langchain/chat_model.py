@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -19,7 +20,7 @@ from pydantic import PrivateAttr
 from spring_integrations import aio
 from spring_integrations.chat import ChatTemplate, Turn
 from spring_integrations.errors import SettingsError
-from spring_integrations.langchain.messages import to_last_chunk, to_message, transcript
+from spring_integrations.langchain.messages import to_last_chunk, to_message, to_turn
 from spring_integrations.langchain.settings import SETTINGS_CONFIG, SpringSettings
 from spring_integrations.langchain.structured import Method, structured
 from spring_integrations.model import Generation as Answer
@@ -164,18 +165,16 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         chunks = aio.iterate(self._spring.shared, lambda: self._stream(messages, stop, **kwargs))
-        try:
+        async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
-        finally:
-            await chunks.aclose()  # type: ignore[attr-defined]
 
     def _asked(self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> _Asked:
         changes = {name: value for name, value in kwargs.items() if name not in (*_TOOLS, "stream")}
         tools, choice, schema = (kwargs.get(name) for name in _TOOLS)
         if choice == "none":
             tools = None
-        turns = transcript(messages)
+        turns = [to_turn(message) for message in messages]
         if schema:
             turns = _instructed(turns, instruction(schema))
         start = self._start(tools, choice) if tools else ""

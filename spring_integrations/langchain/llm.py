@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from langchain_core.callbacks import (
@@ -104,13 +105,11 @@ class SpringHFLLM(SpringSettings, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         settings = self._settings(stop, kwargs)
         chunks = aio.iterate(self._spring.shared, lambda: self._chunks(prompt, settings))
-        try:
+        async with aclosing(chunks):
             async for chunk in chunks:
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-        finally:
-            await chunks.aclose()  # type: ignore[attr-defined]
 
     def _chunks(self, prompt: str, settings: dict[str, Any]) -> Iterator[GenerationChunk]:
         """Yields the pieces of an answer, and at last an empty one that says what was done."""

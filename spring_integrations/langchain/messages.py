@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -22,6 +21,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call
 
 from spring_integrations.chat import Turn
 from spring_integrations.errors import PromptError
+from spring_integrations.langchain.blocks import text_of
 from spring_integrations.model import Generation as Answer
 from spring_integrations.structured import Written
 
@@ -32,7 +32,7 @@ _ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (ToolMessage, "tool"),
     (FunctionMessage, "tool"),
 )
-_CALLS = ("tool_use", "tool_call", "invalid_tool_call")
+_NOT_TEXT = ("tool_use", "tool_call", "invalid_tool_call")
 """Blocks of an AI message that say again what its `tool_calls` say."""
 
 
@@ -63,10 +63,11 @@ def _text(message: BaseMessage) -> str:
     blocks = [message.content] if isinstance(message.content, str) else message.content
     texts = []
     for block in blocks:
-        kind = "text" if isinstance(block, str) else block.get("type")
-        if kind == "text":
-            texts.append(block if isinstance(block, str) else str(block["text"]))
-        elif not (isinstance(message, AIMessage) and kind in _CALLS):
+        text = text_of(block)
+        kind = None if isinstance(block, str) else block.get("type")
+        if text is not None:
+            texts.append(text)
+        elif not (isinstance(message, AIMessage) and kind in _NOT_TEXT):
             msg = f"the backbone reads text only, but a message of type {message.type!r} holds a block of type {kind!r}"
             raise PromptError(msg)
     return "".join(texts)
@@ -93,11 +94,6 @@ def to_last_chunk(answer: Answer, written: Written) -> AIMessageChunk:
     if written.broken:
         calls = [tool_call_chunk(name=None, args=written.broken, id=_new_id(), index=0)]
     return AIMessageChunk(content="", tool_call_chunks=calls, usage_metadata=_usage(answer), chunk_position="last")
-
-
-def transcript(messages: Sequence[BaseMessage]) -> list[Turn]:
-    """Returns the turns of messages."""
-    return [to_turn(message) for message in messages]
 
 
 def _usage(answer: Answer) -> UsageMetadata:

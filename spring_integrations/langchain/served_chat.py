@@ -1,0 +1,125 @@
+"""A LangChain chat model of a server that serves an exported model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.tools import BaseTool
+
+from spring_integrations.errors import ToolsError
+from spring_integrations.langchain.blocks import texts_of, with_texts
+from spring_integrations.langchain.served_settings import SERVED_CONFIG, ServedSettings, noted
+from spring_integrations.served import ServedPrompt
+
+
+class ChatSpringServed(ServedSettings, BaseChatModel):
+    """Any LangChain chat model whose server serves an exported model.
+
+    `[ref1]…[refk]` stand at the boundary in the last human message. Tools and structured output are
+    the wrapped model's.
+    """
+
+    model_config = SERVED_CONFIG
+
+    llm: BaseChatModel
+    """The client of the server."""
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Binds the arguments that the wrapped model's `bind_tools` binds.
+
+        Raises:
+            NotImplementedError: if that has none.
+        """
+        bound = self.llm.bind_tools(tools, tool_choice=tool_choice, **kwargs)
+        if not (isinstance(bound, RunnableBinding) and bound.bound is self.llm):
+            msg = f"the tools of {type(self.llm).__name__} cannot be bound to another model; bind them before a chain"
+            raise ToolsError(msg)
+        return self.bind(**bound.kwargs)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        served, sent, rest = self._served(messages, kwargs)
+        return _chat_noted(self.llm._generate(sent, stop, run_manager, **rest), served)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        served, sent, rest = self._served(messages, kwargs)
+        return _chat_noted(await self.llm._agenerate(sent, stop, run_manager, **rest), served)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        served, sent, rest = self._served(messages, kwargs)
+        if type(self.llm)._stream is BaseChatModel._stream:
+            yield _whole_chat(self.llm._generate(sent, stop, run_manager, **rest))
+        else:
+            yield from self.llm._stream(sent, stop, run_manager, **rest)
+        yield _chat_end(served)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        served, sent, rest = self._served(messages, kwargs)
+        kind = type(self.llm)
+        if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
+            yield _whole_chat(await self.llm._agenerate(sent, stop, run_manager, **rest))
+        else:
+            async for chunk in self.llm._astream(sent, stop, run_manager, **rest):
+                yield chunk
+        yield _chat_end(served)
+
+    def _served(
+        self, messages: Sequence[BaseMessage], kwargs: dict[str, Any]
+    ) -> tuple[ServedPrompt, list[BaseMessage], dict[str, Any]]:
+        model, rest = self._with_k(kwargs)
+        served = model._tokens().chat([(_role(m), text) for m in messages for text in texts_of(m)])
+        texts = iter(served.texts)
+        return served, [with_texts(m, texts) for m in messages], rest
+
+
+def _role(message: BaseMessage) -> str:
+    return str(getattr(message, "role", message.type))
+
+
+def _chat_noted(result: ChatResult, served: ServedPrompt) -> ChatResult:
+    return result.model_copy(update={"generations": [noted(g, served) for g in result.generations]})
+
+
+def _whole_chat(result: ChatResult) -> ChatGenerationChunk:
+    (generation,) = result.generations
+    fields = generation.message.model_dump(exclude={"type"})
+    return ChatGenerationChunk(message=AIMessageChunk(**fields), generation_info=generation.generation_info)
+
+
+def _chat_end(served: ServedPrompt) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(content=""), generation_info=served.info())

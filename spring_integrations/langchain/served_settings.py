@@ -1,0 +1,85 @@
+"""What our LangChain models of a server share: the settings, and what was done in their answers.
+
+A server of an exported model gets its virtual tokens as text. `SpringServedLLM(llm=OpenAI(…), k=25)`
+stands where `SpringHFLLM(…)` stood, and `ChatSpringServed(llm=ChatOpenAI(…), k=25)` where
+`ChatSpringHF(…)` did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.outputs import Generation
+from pydantic import ConfigDict
+from typing_extensions import Self
+
+from spring_integrations.prompt import OnMissingBoundary, remove_marks
+from spring_integrations.served import ServedPrompt, ServedTokens
+
+SERVED_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+_Generation = TypeVar("_Generation", bound=Generation)
+
+
+class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it returns, the other base says
+    """Fields that say which virtual tokens to write into prompts; a mixin, as `SpringSettings` is."""
+
+    model_config = SERVED_CONFIG
+
+    k: int
+    """Virtual tokens to use, at most as many as were exported; 0 is the plain backbone."""
+
+    boundary_rule: Any = None
+    """Your own prompt's boundary: a template with {context} and {question}, or a regular expression."""
+
+    on_missing_boundary: OnMissingBoundary = "ignore"
+    """What to do with a prompt without a boundary."""
+
+    def __init__(self, **fields: Any) -> None:
+        """Keeps the model to be asked, as `llm`, and the other fields.
+
+        Raises:
+            TokenCountError: if k is negative.
+            PromptError: if the rule is none.
+        """
+        super().__init__(**fields)
+        self._tokens()
+
+    @property
+    def _inner(self) -> Any:
+        return self.llm  # type: ignore[attr-defined]
+
+    @property
+    def _llm_type(self) -> str:
+        return f"spring-served-{self._inner._llm_type}"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        rule = self.boundary_rule
+        own = {"k": self.k, "boundary_rule": rule and str(rule), "on_missing_boundary": self.on_missing_boundary}
+        return {"llm": self._inner.asdict(), **own}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params: LangSmithParams = self._inner._get_ls_params(stop=stop, **kwargs)
+        return params
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Returns the ids that the model to be asked counts, marks left out."""
+        count = self.custom_get_token_ids or self._inner.get_token_ids
+        ids: list[int] = count(remove_marks(text))
+        return ids
+
+    def _tokens(self) -> ServedTokens:
+        return ServedTokens(self.k, self.boundary_rule, self.on_missing_boundary)
+
+    def _with_k(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """Returns the model with the k of a call, and the arguments that the server is to get."""
+        rest = {name: value for name, value in kwargs.items() if name != "k"}
+        return (self.model_copy(update={"k": kwargs["k"]}) if "k" in kwargs else self), rest
+
+
+def noted(generation: _Generation, served: ServedPrompt) -> _Generation:
+    """Returns a copy of the answer that says what was done for its prompt."""
+    return generation.model_copy(update={"generation_info": {**(generation.generation_info or {}), **served.info()}})
