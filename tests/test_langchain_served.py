@@ -23,12 +23,14 @@ from langchain_core.messages import (
     SystemMessage,
     convert_to_openai_messages,
 )
+from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, GenerationChunk
-from langchain_core.runnables import RunnableLambda
+from langchain_core.rate_limiters import InMemoryRateLimiter
+from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_parts import QUESTION, Collector, OverlapRetriever, TokenCollector, documents
 from openai_server import ServedModel, serve
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from spring_integrations import MARK, SpringModel, SpringTokens
 from spring_integrations.errors import BoundaryError, PromptError, TokenCountError, ToolsError
@@ -255,6 +257,79 @@ def test_tools_are_the_wrapped_models(server: ServedModel) -> None:
 
     with pytest.raises(ToolsError, match="tools of Elsewhere cannot be bound"):
         ChatSpringServed(llm=Elsewhere(url=""), k=2).bind_tools([add])
+
+
+class OpenAILike(ChatClient):
+    """Structured output and cache key as `ChatOpenAI` has them; it keeps what it is asked."""
+
+    asked: list[dict[str, Any]] = Field(default_factory=list, exclude=True)
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    def with_structured_output(self, schema: Any, *, include_raw: bool = False, **kwargs: Any) -> Any:
+        bound = self.bind(response_format={"schema": schema, **kwargs}) | JsonOutputParser()
+        return RunnableParallel(raw=bound.first) | (lambda raw: raw) if include_raw else bound
+
+    def _content(self, messages: list[BaseMessage], stop: list[str] | None, **kwargs: Any) -> str:
+        self.asked.append({"question": messages[-1].content, **kwargs})
+        return '{"a": 1}'
+
+
+def test_structured_output_is_the_wrapped_models() -> None:
+    client = OpenAILike(url="")
+    chat = ChatSpringServed(llm=client, k=2)
+    schema = {"title": "a", "type": "object"}
+    wanted = {"question": f"[ref1][ref2]{QUESTION}", "response_format": {"schema": schema, "strict": True}}
+    wanted["response_format"]["method"] = "json_schema"
+    assert chat.with_structured_output(schema, method="json_schema", strict=True).invoke(CHAT) == {"a": 1}
+    raw = chat.with_structured_output(schema, method="json_schema", strict=True, include_raw=True).invoke(CHAT)["raw"]
+    assert (raw.content, raw.response_metadata["k"]) == ('{"a": 1}', 2)
+    assert client.asked == [wanted, wanted]
+
+
+def test_two_servers_share_no_cached_answers() -> None:
+    clients = [OpenAILike(url=url) for url in ("http://a", "http://b")]
+    set_llm_cache(InMemoryCache())
+    try:
+        for client in clients * 2:
+            ChatSpringServed(llm=client, k=2).invoke(CHAT)
+    finally:
+        set_llm_cache(None)
+    assert [len(client.asked) for client in clients] == [1, 1]
+    assert len({json.dumps(ChatSpringServed(llm=client, k=2)._identifying_params) for client in clients}) == 2
+
+
+def test_langchains_settings_are_the_wrapped_models() -> None:
+    limiter, collector = InMemoryRateLimiter(), Collector()
+    taken = {"cache": False, "verbose": True, "tags": ["t"], "callbacks": [collector], "output_version": "v1"}
+    client = ChatClient(url="", metadata={"a": 1}, rate_limiter=limiter, disable_streaming=True, **taken)
+    client.profile = {"max_input_tokens": 7}
+    chat = ChatSpringServed(llm=client, k=2)
+    assert {name: getattr(chat, name) for name in taken} == taken
+    assert (chat.rate_limiter, chat.disable_streaming) == (limiter, True)
+    assert chat.profile["max_input_tokens"] == 7
+    assert chat.metadata["a"] == 1
+    assert ChatSpringServed(llm=client, k=2, tags=["other"], cache=None).tags == ["other"]
+    llm = SpringServedLLM(llm=Client(url="", tags=["u"], cache=True, callbacks=[collector]), k=1)
+    assert (llm.tags, llm.cache, llm.callbacks) == (["u"], True, [collector])
+
+
+def test_no_k_in_a_call_is_the_models(server: ServedModel) -> None:
+    SpringServedLLM(llm=Client(url=server.address), k=2).invoke(RAG, k=None)
+    ChatSpringServed(llm=ChatClient(url=server.address), k=3).invoke(CHAT, k=None)
+    assert server.token_counts == [2, 3]
+
+
+def test_control_tokens_are_given_as_a_local_model_has_them() -> None:
+    tokens = ("<|im_start|>",)
+    for model in (
+        SpringServedLLM(llm=Client(url=""), k=1, special_tokens=tokens),
+        ChatSpringServed(llm=ChatClient(url=""), k=1, special_tokens=tokens),
+    ):
+        assert SpringRetriever(retriever=OverlapRetriever(docs=[]), special_tokens=model.special_tokens)
+    assert SpringServedLLM(llm=Client(url=""), k=1).special_tokens == ()
 
 
 def test_missing_boundary_and_impossible_values(server: ServedModel) -> None:

@@ -9,7 +9,8 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequence
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
 
 from spring_integrations.errors import ToolsError
@@ -41,12 +42,20 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
 
         Raises:
             NotImplementedError: if that has none.
+            ToolsError: if that is not made of the wrapped model and arguments for it.
         """
-        bound = self.llm.bind_tools(tools, tool_choice=tool_choice, **kwargs)
-        if not (isinstance(bound, RunnableBinding) and bound.bound is self.llm):
-            msg = f"the tools of {type(self.llm).__name__} cannot be bound to another model; bind them before a chain"
-            raise ToolsError(msg)
-        return self.bind(**bound.kwargs)
+        return _replaced(self.llm.bind_tools(tools, tool_choice=tool_choice, **kwargs), self.llm, self)
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Asks and reads as the wrapped model's `with_structured_output` does, whose arguments these are.
+
+        Raises:
+            NotImplementedError: if that has none.
+            ToolsError: if that is not made of the wrapped model and arguments for it.
+        """
+        return _replaced(self.llm.with_structured_output(schema, include_raw=include_raw, **kwargs), self.llm, self)
 
     def _generate(
         self,
@@ -105,6 +114,23 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
         served = model._tokens().chat([(_role(m), text) for m in messages for text in texts_of(m)])
         texts = iter(served.texts)
         return served, [with_texts(m, texts) for m in messages], rest
+
+
+def _replaced(runnable: Runnable[Any, Any], old: BaseChatModel, new: BaseChatModel) -> Runnable[Any, Any]:
+    """Returns the runnable with `new` where it asks `old`."""
+    changes: dict[str, Any] = {}
+    if runnable is old:
+        return new
+    if isinstance(runnable, RunnableBindingBase):
+        changes["bound"] = _replaced(runnable.bound, old, new)
+    elif isinstance(runnable, RunnableSequence):
+        changes["first"] = _replaced(runnable.first, old, new)
+    elif isinstance(runnable, RunnableParallel):
+        changes["steps__"] = {name: _replaced(step, old, new) for name, step in runnable.steps__.items()}
+    else:
+        msg = f"the tools of {type(old).__name__} cannot be bound to another model; bind them before a chain"
+        raise ToolsError(msg)
+    return runnable.model_copy(update=changes)
 
 
 def _role(message: BaseMessage) -> str:

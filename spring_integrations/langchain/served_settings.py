@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.language_models.base import LangSmithParams
+from langchain_core.load import dumpd
 from langchain_core.outputs import Generation
 from pydantic import ConfigDict
 from typing_extensions import Self
@@ -20,6 +21,19 @@ from spring_integrations.prompt import OnMissingBoundary, remove_marks
 from spring_integrations.served import ServedPrompt, ServedTokens
 
 SERVED_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+_TAKEN = (
+    "cache",
+    "verbose",
+    "callbacks",
+    "tags",
+    "metadata",
+    "rate_limiter",
+    "disable_streaming",
+    "output_version",
+    "profile",
+)
+"""What LangChain asks the model for that stands in a chain, which is ours; it is as the client has it."""
+
 _Generation = TypeVar("_Generation", bound=Generation)
 
 
@@ -37,14 +51,21 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     on_missing_boundary: OnMissingBoundary = "ignore"
     """What to do with a prompt without a boundary."""
 
+    special_tokens: tuple[str, ...] = ()
+    """Control tokens of the served tokenizer, for `SpringRetriever` to neutralise in passages."""
+
     def __init__(self, **fields: Any) -> None:
         """Keeps the model to be asked, as `llm`, and the other fields.
+
+        LangChain's own settings, such as `cache` and `callbacks`, are that model's unless given.
 
         Raises:
             TokenCountError: if k is negative.
             PromptError: if the rule is none.
         """
-        super().__init__(**fields)
+        client, known = fields.get("llm"), type(self).model_fields
+        taken = {name: getattr(client, name) for name in _TAKEN if name in known and hasattr(client, name)}
+        super().__init__(**{**taken, **fields})
         self._tokens()
 
     @property
@@ -57,9 +78,11 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        rule = self.boundary_rule
+        rule, client = self.boundary_rule, self._inner
+        # What tells clients apart for LangChain's cache: `asdict` need not hold the address of the server.
+        asked = dumpd(client) if client.is_lc_serializable() else client.asdict()
         own = {"k": self.k, "boundary_rule": rule and str(rule), "on_missing_boundary": self.on_missing_boundary}
-        return {"llm": self._inner.asdict(), **own}
+        return {"llm": asked, **own}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params: LangSmithParams = self._inner._get_ls_params(stop=stop, **kwargs)
@@ -77,7 +100,8 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     def _with_k(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
         """Returns the model with the k of a call, and the arguments that the server is to get."""
         rest = {name: value for name, value in kwargs.items() if name != "k"}
-        return (self.model_copy(update={"k": kwargs["k"]}) if "k" in kwargs else self), rest
+        k = kwargs.get("k")
+        return (self if k is None else self.model_copy(update={"k": k})), rest
 
 
 def noted(generation: _Generation, served: ServedPrompt) -> _Generation:
