@@ -232,32 +232,31 @@ class Backbone:
         """Returns the ids of a prompt with the virtual ids at its boundary.
 
         Without a boundary or without virtual ids these are exactly `tokenizer(text)`, except that a
-        text which opens with the BOS token gets no second one. With them, the text around the boundary
-        is split as the authors' recipe splits it, where virtual tokens are added tokens of the tokenizer.
+        text which opens with the BOS token gets no second one, and a rendered chat only what its template
+        wrote. With them, the text around the boundary is split as the authors' recipe splits it, where
+        virtual tokens are added tokens of the tokenizer.
 
         Raises:
             PromptError: if the tokenizer drops the boundary.
         """
         with self.text_lock:
             if prompt.boundary is None or not virtual_ids:
-                return list(
-                    self.tokenizer(prompt.text, add_special_tokens=self._adds_bos(prompt.text), verbose=False).input_ids
-                )
+                return self._ids(self.tokenizer, prompt.text, prompt)
             tokenizer = self._seam_tokenizer()
             seam = tokenizer.convert_tokens_to_ids(_SEAM)
             before, after = (part.replace(_SEAM, _SEAM[1:]) for part in (prompt.before, prompt.after))
-            text = f"{before}{_SEAM}{after}"
-            ids = list(tokenizer(text, add_special_tokens=self._adds_bos(text), verbose=False).input_ids)
+            ids = self._ids(tokenizer, f"{before}{_SEAM}{after}", prompt)
         if ids.count(seam) != 1:
             msg = f"the tokenizer of {self.name} does not keep the boundary between context and question"
             raise PromptError(msg)
         at = ids.index(seam)
         return [*ids[:at], *virtual_ids, *ids[at + 1 :]]
 
-    def _adds_bos(self, text: str) -> bool:
-        # A rendered chat template opens with the BOS token already; a second one hurts.
+    def _ids(self, tokenizer: PreTrainedTokenizerBase, text: str, prompt: RagPrompt) -> list[int]:
+        # A chat that a framework rendered to a string may open with the BOS token; a second one hurts.
         bos = self.tokenizer.bos_token
-        return not (bos and text.startswith(str(bos)))
+        special = not prompt.rendered and not (bos and text.startswith(str(bos)))
+        return list(tokenizer(text, add_special_tokens=special, verbose=False).input_ids)
 
     def _seam_tokenizer(self) -> PreTrainedTokenizerBase:
         if self._seamed is None:

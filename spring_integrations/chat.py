@@ -126,8 +126,8 @@ class ChatTemplate:
             )
             raise PromptError(msg)
         if boundary is None:
-            return RagPrompt(parsed.text + answer, "", None)
-        return replace(parsed, after=parsed.after + answer, boundary=boundary)
+            return RagPrompt(parsed.text + answer, "", None, rendered=True)
+        return replace(parsed, after=parsed.after + answer, boundary=boundary, rendered=True)
 
     def scaffold(self) -> int:
         """Returns the tokens that the template puts around one user message."""

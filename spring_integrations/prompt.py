@@ -183,12 +183,14 @@ class RagPrompt:
         boundary: how the boundary was found: a rule's name, "mark", "explicit"; None if there is
             none, and then the whole prompt is in `before`.
         passage_ends: offsets in `before` at which passages end, best passage first.
+        rendered: whether a chat template wrote it, and with it all special tokens.
     """
 
     before: str
     after: str
     boundary: str | None = EXPLICIT
     passage_ends: tuple[int, ...] = ()
+    rendered: bool = False
 
     @property
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny_models
 from taught_chat import TOOLS_TEMPLATE
 
 from spring_integrations import MARK, SpringModel, SpringTokens
@@ -28,6 +29,24 @@ def test_a_chat_without_context_is_exactly_the_template(spring_llama: SpringMode
     conversation = [{"role": "user", "content": "Hi"}]
     wanted = spring_llama.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     assert (prompt.text, prompt.boundary) == (wanted, None)
+
+
+@pytest.mark.parametrize("opening", ["", "{{ bos_token }}"])
+@pytest.mark.parametrize("family", ["mistral", "llama", "gemma"])
+def test_the_ids_are_those_of_the_template(family: str, opening: str, random_tokens: SpringTokens) -> None:
+    model = SpringModel(*tiny_models.build(family), random_tokens)
+    model.tokenizer.chat_template = opening + tiny_models.CHATML
+    conversation = [{"role": "user", "content": "Lima"}]
+    wanted = model.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+    plain = ChatTemplate(model).prompt([Turn("user", "Lima")])
+    assert model.shared.encode(plain, range(0)) == wanted
+    marked = ChatTemplate(model).prompt([Turn("user", f"Lima{MARK}")])
+    assert model.shared.encode(marked, range(0)) == wanted
+    first = model.shared.attach(random_tokens)
+    ids = model.shared.encode(marked, range(first, first + 3))
+    assert ids[: ids.index(first)] == wanted[: ids.index(first)]
+    (done,) = model.generate(marked, k=3, max_new_tokens=1)
+    assert done.prompt_tokens == len(ids)
 
 
 @pytest.mark.parametrize("form", ["parts", "string"])
