@@ -40,7 +40,7 @@ class Written:
 
 def instruction(schema: Mapping[str, Any]) -> str:
     """Returns the request, for the system turn, to answer in JSON of a schema."""
-    return f"Answer with one JSON object and nothing else. It follows this JSON schema:\n{json.dumps(schema)}"
+    return f"Answer with one JSON object and nothing else. It follows this JSON schema:\n{json.dumps(schema, ensure_ascii=False)}"
 
 
 def json_object(text: str) -> dict[str, Any] | None:
