@@ -326,7 +326,9 @@ def mark_last_turn(
 
     Where the last human turn holds a boundary itself, it is marked there. Where the context stands
     in an earlier turn, the boundary opens the content of the last human turn, so that virtual tokens
-    never sit between role headers. Of the marks of passages, those of the last turn with any stay.
+    never sit between role headers. Where a tool has found passages since, it stands behind them, in
+    the tool's turn. Of the marks of passages, those of the last turn with any stay. No mark stands in
+    the white space at an end of a turn: templates that trim would not find it.
 
     Args:
         turns: (role, content) pairs; the human's role is "user" or "human".
@@ -336,17 +338,18 @@ def mark_last_turn(
     result = [(role, remove_marks(content)) for role, content in turns]
     if last is None:
         return result, None
+    last = max([last, *(i for i, (_, content) in enumerate(turns) if _MARKS.search(content))])
     parsed = RagPrompt.parse(turns[last][1], rule)
     earlier = max((i for i, (_, content) in enumerate(turns[:last]) if _MARKS.search(content)), default=None)
     if parsed.boundary is None:
         if earlier is None and not any(phrase in content for _, content in turns[:last] for phrase in _CHAT_CONTEXT):
             return result, None
         parsed = RagPrompt("", parsed.text, "last-turn")
-    result[last] = (turns[last][0], parsed.marked())
+    result[last] = (turns[last][0], _inside(parsed).marked())
     if earlier is not None and not parsed.passage_ends:
         role, content = turns[earlier]
         plain, ends, _ = _remove_marks(content)
-        result[earlier] = (role, RagPrompt(plain, "", None, tuple(ends)).marked())
+        result[earlier] = (role, _inside(RagPrompt(plain, "", None, tuple(ends))).marked())
     return result, parsed.boundary
 
 
@@ -360,6 +363,14 @@ _CHAT_CONTEXT = (
     "Context information is below.\n------------\n",
 )
 """Stock system messages that carry the context of a chat whose question comes in a later turn."""
+
+
+def _inside(prompt: RagPrompt) -> RagPrompt:
+    """Returns the prompt with boundary and ends of passages moved out of the white space at its ends."""
+    text = prompt.text
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    at, *ends = (max(first, min(end, last)) for end in (len(prompt.before), *prompt.passage_ends))
+    return replace(prompt, before=text[:at], after=text[at:], passage_ends=tuple(ends))
 
 
 def _split_up(token: str) -> str:

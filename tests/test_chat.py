@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import tiny_models
+from langchain_core.documents import Document
+from langchain_core.tools import create_retriever_tool
+from langchain_parts import OverlapRetriever
 from taught_chat import TOOLS_TEMPLATE
 
 from spring_integrations import MARK, SpringModel, SpringTokens
 from spring_integrations.chat import ChatTemplate, Turn
 from spring_integrations.errors import PromptError, PromptTooLongError
+from spring_integrations.langchain import SpringRetriever
 from spring_integrations.prompt import mark_passage
 
 PASSAGES = ("Lima is the capital of Peru.", "Quito is the capital of Ecuador.", "Oslo is the capital of Norway.")
@@ -62,6 +66,27 @@ def test_a_chat_that_is_too_long_loses_its_last_passages_only(spring_llama: Spri
     spring_llama.backbone.config.max_position_embeddings -= 1
     with pytest.raises(PromptTooLongError):
         spring_llama.generate(long, max_new_tokens=4)
+
+
+@pytest.mark.parametrize("question", ["  q?\n", f"\nLima.\n{MARK}\n", f"Lima. {MARK}\n\nQuestion: q?\n"])
+def test_a_template_that_trims_sees_the_ends_of_a_turn(spring_llama: SpringModel, question: str) -> None:
+    trimming = tiny_models.CHATML.replace("m['content']", "m['content'] | trim")
+    spring_llama.tokenizer.chat_template = trimming
+    turns = [Turn("system", f" Facts: Oslo.\n{MARK}\n"), Turn("user", question)]
+    conversation = [{"role": turn.role, "content": turn.content.replace(MARK, "")} for turn in turns]
+    wanted = spring_llama.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    prompt = ChatTemplate(spring_llama).prompt(turns)
+    assert prompt.boundary
+    assert prompt.text == wanted
+
+
+def test_passages_that_a_tool_found_get_virtual_tokens(spring_llama: SpringModel) -> None:
+    tool = create_retriever_tool(SpringRetriever(retriever=OverlapRetriever(docs=[Document(PASSAGES[0])])), "find", "?")
+    found = tool.invoke({"query": "capital of Peru"})
+    prompt = ChatTemplate(spring_llama).prompt([Turn("user", "Capital of Peru?"), Turn("tool", found)])
+    assert prompt.before.endswith(PASSAGES[0])
+    (done,) = spring_llama.generate(prompt, max_new_tokens=1)
+    assert (done.k, done.boundary) == (8, "mark")
 
 
 def test_passages_of_an_earlier_question_are_never_cut_across_turns(spring_llama: SpringModel) -> None:

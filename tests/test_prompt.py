@@ -419,6 +419,26 @@ class TestChats:
         turns, name = mark_last_turn([("system", f"p1{MARK}"), ("user", f"p2{MARK}\nQuestion: q")])
         assert (turns[0], turns[1][1].count(MARK), name) == (("system", "p1"), 1, "question")
 
+    def test_passages_that_a_tool_found_after_the_question(self):
+        asked = [("system", f"old{MARK}"), ("human", QUESTION), ("ai", "")]
+        turns, name = mark_last_turn([*asked, ("tool", f"p1{MARK}\n\np2{MARK}"), ("tool", "Sunny.")])
+        found = RagPrompt("p1\n\np2", "", passage_ends=(2, 6))
+        assert turns == [("system", "old"), *asked[1:], ("tool", found.marked()), ("tool", "Sunny.")]
+        assert name == "mark"
+        turns, name = mark_last_turn([*asked, ("tool", f"p1{MARK}"), ("human", "and?")])
+        assert turns[-2:] == [("tool", f"p1{MARK}"), ("human", RagPrompt("", "and?").marked())]
+        assert name == "last-turn"
+
+    def test_no_mark_stands_in_the_white_space_at_an_end(self):
+        turns, _ = mark_last_turn([("system", f"\np1{MARK} p2\n{MARK}\n"), ("user", "  q?\n")])
+        assert turns == [("system", f"\np1{MARK} p2{MARK}\n\n"), ("user", RagPrompt("  ", "q?\n").marked())]
+        turns, _ = mark_last_turn([("user", f"p1\n{MARK}\n")])
+        assert turns == [("user", RagPrompt("p1", "\n\n", passage_ends=(2,)).marked())]
+        assert mark_last_turn([("user", f"p1{MARK}"), ("user", " \n")])[0][1] == (
+            "user",
+            f" \n{RagPrompt('', '').marked()}",
+        )
+
     def test_input_is_not_changed(self):
         turns = [("system", f"ctx{MARK}"), ("human", QUESTION)]
         before = list(turns)
