@@ -40,7 +40,8 @@ class Written:
 
 def instruction(schema: Mapping[str, Any]) -> str:
     """Returns the request, for the system turn, to answer in JSON of a schema."""
-    return f"Answer with one JSON object and nothing else. It follows this JSON schema:\n{json.dumps(schema, ensure_ascii=False)}"
+    written = json.dumps(schema, ensure_ascii=False)
+    return f"Answer with one JSON object and nothing else. It follows this JSON schema:\n{written}"
 
 
 def json_object(text: str) -> dict[str, Any] | None:
@@ -68,6 +69,21 @@ def read_calls(text: str, opening: str, names: Collection[str]) -> Written:
         before = _without_tail(text[: found[0][0]].rstrip(), opening)
         return Written(before.strip(), tuple(call for _, _, call in found), rest)
     return Written(text[:broken].strip(), broken=rest) if rest else Written(text)
+
+
+def text_before_call(text: str, opening: str) -> str:
+    """Returns the part of an unfinished answer that stays its text, whatever follows: what can be streamed.
+
+    It is the beginning of what `read_calls` has as text in the end, without white space before it.
+    """
+    text = _NO_THOUGHT.sub("", text).lstrip()
+    if "<think></think>".startswith("".join(text.split())):
+        return ""  # this may become the thought of nothing, which is left out
+    start = _thought(text)
+    ends = [at for sign in (opening, "{") if sign and (at := text.find(sign, start)) >= 0]
+    sure = text[: min(ends, default=len(text))].rstrip()
+    held = (n for n in range(min(len(opening), len(sure)), 0, -1) if sure[-n:] in opening)
+    return sure[: len(sure) - next(held, 0)].rstrip()
 
 
 def _objects(text: str, start: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
