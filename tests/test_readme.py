@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import shlex
@@ -51,6 +53,18 @@ def test_llama_index_snippet_answers() -> None:
 def test_snippets_are_short(section: str, most: int) -> None:
     for snippet in blocks(section, "python"):
         assert 1 <= len(snippet.splitlines()) <= most
+
+
+@pytest.mark.parametrize("section", ["Chat models", "Served models"])
+def test_names_that_snippets_import_exist(section: str) -> None:
+    snippets = blocks(section, "python")
+    assert snippets
+    imports = [node for s in snippets for node in ast.walk(ast.parse(s)) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if str(node.module).startswith("spring_integrations")]
+    assert ours
+    for node in ours:
+        home = importlib.import_module(str(node.module))
+        assert [alias.name for alias in node.names if not hasattr(home, alias.name)] == []
 
 
 def test_training_snippet_makes_tokens(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
