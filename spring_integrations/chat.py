@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spring_integrations.errors import PromptError, ToolsError
 from spring_integrations.model import SpringModel
-from spring_integrations.prompt import MARK, RagPrompt, mark_last_turn
+from spring_integrations.prompt import MARK, RagPrompt, mark_last_turn, neutralize_marked, remove_marks
 
 _PROBE = "spring_probe"
 _PROBE_ARGUMENT = "spring_probe_argument"
@@ -39,14 +40,17 @@ class CallFormat:
     before_arguments: str
 
     @classmethod
-    def read(cls, written: str) -> CallFormat | None:
-        """Reads the format from the call of a probe; None if that is no JSON with the name first."""
+    def read(cls, written: str, scaffold: int = 0) -> CallFormat | None:
+        """Reads the format from the call of a probe; None if that is no JSON with the name first.
+
+        Of what is written before the call, the first `scaffold` characters open any answer.
+        """
         before, _, after = written.partition(_PROBE)
         middle, argument, _ = after.partition(_PROBE_ARGUMENT)
         at, end = before.rfind("{"), middle.rfind("{")
         if at < 0 or end < 0 or not argument:
             return None
-        return cls(before[:at].strip(), before, middle[:end].rstrip())
+        return cls(before[scaffold:at].strip(), before, middle[:end].rstrip())
 
     def start(self, name: str | None) -> str:
         """Returns the beginning of a call: of one tool, or (None) of any."""
@@ -75,16 +79,22 @@ class ChatTemplate:
         """How the template writes calls of tools; None where it knows no tools, or writes no JSON."""
         function = {"name": _PROBE, "description": _PROBE, "parameters": {"type": "object", "properties": {}}}
         call = {"type": "function", "id": "spring123", "function": {"name": _PROBE, "arguments": {_PROBE_ARGUMENT: 1}}}
-        turns = [Turn("user", "?"), Turn("assistant", "", {"tool_calls": [call]})]
+        user, answer = Turn("user", "?"), Turn("assistant", "", {"tool_calls": [call]})
+        tools = [{"type": "function", "function": function}]
         try:
-            asked = self._apply(turns[:1], [{"type": "function", "function": function}])
-            answered = self._apply(turns, [{"type": "function", "function": function}], answered=True)
+            asked = self._apply([user], tools)
+            answered = self._apply([user, answer], tools, answered=True)
+            plain = self._apply([user, Turn("assistant", _PROBE)], tools, answered=True)
         except Exception:  # noqa: BLE001 - a template is a program of the model's author
             return None
         written = answered.removeprefix(asked)
         if _PROBE not in asked or written == answered:
             return None
-        return CallFormat.read(written)
+        # Qwen3 opens every last answer, with or without a call, with an empty thought.
+        same = itertools.takewhile(
+            lambda pair: pair[0] == pair[1], zip(written, plain.removeprefix(asked), strict=False)
+        )
+        return CallFormat.read(written, len(list(same)))
 
     def check_tools(self) -> CallFormat:
         """Returns `call_format`.
@@ -109,12 +119,13 @@ class ChatTemplate:
             answer: how the answer is to begin.
 
         Raises:
-            PromptError: if there are no turns, or the template refuses them or loses the boundary.
+            PromptError: if there are no turns, or the template refuses them, or loses the boundary or
+                what a system or user turn says.
         """
         if not turns:
             msg = "there are no messages to answer; give at least one user message"
             raise PromptError(msg)
-        pairs, boundary = mark_last_turn([(t.role, t.content) for t in turns], self._model.boundary_rule)
+        pairs, boundary = mark_last_turn([(t.role, self._harmless(t)) for t in turns], self._model.boundary_rule)
         marked = [replace(t, content=content) for t, (_, content) in zip(turns, pairs, strict=True)]
         text = self._render(marked, tools)
         parsed = RagPrompt.parse(text)
@@ -133,14 +144,24 @@ class ChatTemplate:
         """Returns the tokens that the template puts around one user message."""
         return self._model.count_tokens(self._render([Turn("user", "")], ()))
 
+    def _harmless(self, turn: Turn) -> str:
+        # What a tool returns comes from outside: it must not open a turn of its own.
+        return (
+            neutralize_marked(turn.content, self._model.shared.special_tokens) if turn.role == "tool" else turn.content
+        )
+
     def _render(self, turns: Sequence[Turn], tools: Sequence[Mapping[str, Any]]) -> str:
         problem: Exception | None = None
         # Some templates want the roles in turn, some know no system role (Gemma's): then it opens the next turn.
         for change in (list, _one_turn_a_role, _without_system):
             try:
-                return self._apply(change(turns), tools)
-            except Exception as error:  # noqa: BLE001, PERF203 - a template is a program of the model's author
+                text = self._apply(change(turns), tools)
+            except Exception as error:  # noqa: BLE001 - a template is a program of the model's author
                 problem = problem or error
+                continue
+            if not (lost := _lost(turns, text)):
+                return text
+            problem = problem or PromptError(f"it leaves out what the {lost} says")
         roles = ", ".join(turn.role for turn in turns)
         msg = f"the chat template of {self._model.name} refuses messages of the roles {roles}: {problem}"
         raise PromptError(msg) from problem
@@ -155,6 +176,12 @@ class ChatTemplate:
                 add_generation_prompt=not answered,
             )
         return str(rendered)
+
+
+def _lost(turns: Sequence[Turn], text: str) -> str:
+    """Returns the role of a system or user turn that the rendered text does not hold; "" if there is none."""
+    shown, told = remove_marks(text), (turn for turn in turns if turn.role in ("system", "user"))
+    return next((turn.role for turn in told if remove_marks(turn.content).strip() not in shown), "")
 
 
 def _one_turn_a_role(turns: Sequence[Turn]) -> list[Turn]:

@@ -282,6 +282,11 @@ def neutralize(text: str, special_tokens: Iterable[str] = ()) -> str:
     return text
 
 
+def neutralize_marked(text: str, special_tokens: Iterable[str] = ()) -> str:
+    """Returns the neutralised text with its marks."""
+    return "".join(p if i % 2 else neutralize(p, special_tokens) for i, p in enumerate(_MARKS.split(text)))
+
+
 def mark_passage(text: str, special_tokens: Iterable[str] = ()) -> str:
     """Returns the neutralised text with a mark at its end."""
     return neutralize(text, special_tokens) + MARK
