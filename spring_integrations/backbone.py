@@ -74,10 +74,13 @@ class VirtualEmbedding(nn.Module):
         out: Tensor = self.base(ids.masked_fill(virtual, 0))
         if not len(self.table):
             return out
-        if self.table.device != out.device or (self.table.dtype != out.dtype and not self.table.requires_grad):
-            self.table = self.table.to(out.device, out.dtype)
-        rows = (ids - self.first_id).clamp(0, len(self.table) - 1).to(out.device)
-        vectors = nn.functional.embedding(rows, self.table).to(out.dtype)
+        table = self.table
+        if table.requires_grad:  # in training: stays where its optimizer has it, in float32
+            table = table.to(out.device)
+        elif table.device != out.device or table.dtype != out.dtype:
+            table = self.table = table.to(out.device, out.dtype)
+        rows = (ids - self.first_id).clamp(0, len(table) - 1).to(out.device)
+        vectors = nn.functional.embedding(rows, table).to(out.dtype)
         if self._scale is not None:
             scale = self._scale
             vectors = vectors * (scale.to(vectors) if isinstance(scale, Tensor) else scale)

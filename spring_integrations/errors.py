@@ -43,6 +43,10 @@ class DataError(SpringError, ValueError):
     """An input file or folder holds nothing usable, or a malformed record."""
 
 
+class TrainingError(SpringError, RuntimeError):
+    """A training run cannot go on."""
+
+
 class StorageError(SpringError, OSError):
     """A result or a checkpoint cannot be written."""
 

@@ -25,7 +25,7 @@ import spring_integrations
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
 from spring_integrations.backbone import Backbone
 from spring_integrations.cli import app
-from spring_integrations.errors import PromptTooLongError, SettingsError, TokensError
+from spring_integrations.errors import PromptTooLongError, SettingsError, StorageError, TokensError, TrainingError
 from spring_integrations.langchain import SpringHFLLM
 from spring_integrations.training import Example, ExampleFiles, TrainConfig, TrainingResult, train
 from spring_integrations.training.methods import initial_tokens
@@ -111,7 +111,7 @@ def test_result_says_how_it_was_made(files: tuple[Path, Path], tmp_path: Path) -
     assert file == dataclasses.asdict(examples.facts[0])
     assert (file["name"], file["examples"], len(file["sha256"])) == ("train.jsonl", 4, 64)
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    for part in (file["sha256"], "| learning_rate | 0.05 |", "loss.png", f"base_model: {model}", "SpringHFLLM("):
+    for part in (file["sha256"], "| learning_rate | 0.05 |", "loss.png", str(model), "SpringHFLLM("):
         assert part in card
     assert Image.open(tmp_path / "out" / "loss.png").size[0] > 500
     assert list((tmp_path / "out").glob("runs/**/events.out.tfevents.*")), "no TensorBoard log"
@@ -190,6 +190,12 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
         run(tmp_path, learning_rate=0.1)
     with pytest.raises(SettingsError, match="data: "):
         run(tmp_path, EXAMPLES[:2])
+    with pytest.raises(SettingsError, match="data: "):
+        run(tmp_path, EXAMPLES[::-1])
+    with pytest.raises(SettingsError, match="validation: "):
+        train(Backbone(*tiny_models.build("llama")), EXAMPLES, CONFIG, tmp_path, validation=EXAMPLES)
+    with pytest.raises(SettingsError, match="fingerprint: "):
+        run(tmp_path, family="mistral")
     run(tmp_path, micro_batch_size=1)  # another machine may have less memory
 
 
@@ -233,8 +239,48 @@ def test_memory_that_one_example_exceeds_is_an_error(tmp_path: Path) -> None:
         raise torch.OutOfMemoryError(msg)
 
     backbone.model.register_forward_pre_hook(allocate)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(TrainingError, match="out of memory with 1 example"):
         train(backbone, EXAMPLES, CONFIG, tmp_path)
+
+
+def test_memory_that_runs_out_in_a_validation_halves_its_batch(tmp_path: Path) -> None:
+    backbone = Backbone(*tiny_models.build("llama"))
+
+    def allocate(module, args, kwargs) -> None:
+        if len(kwargs["input_ids"]) > 1 and not torch.is_grad_enabled():
+            msg = "CUDA out of memory. Tried to allocate 2.00 GiB."
+            raise torch.OutOfMemoryError(msg)
+
+    hook = backbone.model.register_forward_pre_hook(allocate, with_kwargs=True)
+    config = dataclasses.replace(CONFIG, micro_batch_size=1)
+    small = train(backbone, EXAMPLES, config, tmp_path / "small", validation=EXAMPLES)
+    hook.remove()
+    whole = train(backbone, EXAMPLES, config, tmp_path / "whole", validation=EXAMPLES)
+    assert small.metrics == whole.metrics
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+; lower learning_rate"):
+        run(tmp_path, learning_rate=3e38)
+
+
+def test_damaged_settings_are_named(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "train_config.json").write_text("", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"train_config\.json is damaged"):
+        run(tmp_path)
+
+
+def test_output_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("", encoding="utf-8")
+    with pytest.raises(StorageError, match="cannot write to"):
+        run(tmp_path / "out")
+
+
+def test_a_backbone_in_float16_needs_scaled_gradients(tmp_path: Path) -> None:
+    model, tokenizer = tiny_models.build("llama")
+    with pytest.raises(SettingsError, match="is in float16, whose gradients vanish"):
+        train(Backbone(model.half(), tokenizer), EXAMPLES, CONFIG, tmp_path)
 
 
 def test_best_validation_is_kept(tmp_path: Path) -> None:
@@ -311,6 +357,10 @@ def test_a_question_longer_than_the_window_stops_the_run_before_training(tmp_pat
         run(tmp_path / "out", ExampleFiles([data], cache_dir=tmp_path))
     with pytest.raises(PromptTooLongError, match="example 4: "):
         run(tmp_path / "out", [*EXAMPLES, long])
+    with pytest.raises(PromptTooLongError, match=r"example 4: .*an answer may take 400"):
+        just_fits = Example("why " * 100, ("a",), ("p " * 20,))
+        config = dataclasses.replace(CONFIG, max_new_tokens=400)
+        train(Backbone(*tiny_models.build("llama")), EXAMPLES, config, tmp_path, validation=[*EXAMPLES, just_fits])
     assert not list((tmp_path / "out").glob("checkpoint-*"))
 
 
@@ -359,7 +409,9 @@ def test_a_full_disk_leaves_the_previous_checkpoint(files: tuple[Path, Path], tm
 @pytest.mark.parametrize("placement", [[], ["--shard-backbone"]], ids=["whole", "sharded"])
 def test_two_processes_train_the_tokens_of_one(files: tuple[Path, Path], tmp_path: Path, placement: list[str]) -> None:
     data, model = files
-    options = ("--batch-size", 4, "--validation", data, "--save-steps", 2)
+    data.write_text("".join(data.read_text(encoding="utf-8").splitlines(keepends=True)[:3]), encoding="utf-8")
+    # 3 x 3 visits do not fill whole steps of 4; each process runs two micro-batches.
+    options = ("--batch-size", 4, "--epochs", 3, "--validation", data, "--save-steps", 2, "--micro-batch-size", 1)
     single = spring_rag(*command(data, model, tmp_path / "one", *options))
     assert single.returncode == 0, single.stderr
     launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "--multi_gpu", "--num_processes", "2"]
@@ -381,6 +433,7 @@ def test_two_processes_train_the_tokens_of_one(files: tuple[Path, Path], tmp_pat
         (["--weights", "1,x"], "--weights must be numbers with commas between them, got '1,x'"),
         (["--weights", "1,2"], "weights must be 1 numbers above 0"),
         (["--init", "/no/such.safetensors"], "no tokens file at '/no/such.safetensors'"),
+        (["--dtype", "bf16"], "--dtype bf16 is no type of torch"),
         (["--quantization", "4bit"], "needs a package that is not installed: pip install bitsandbytes"),
     ],
 )

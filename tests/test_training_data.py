@@ -42,6 +42,7 @@ BAD = [
     ("[1]", "expected an object"),
     ("{", "Expecting"),
     ('{"question": "q\udcff"}', "decode"),
+    ('{"question": "q\\ud83d", "target": "a", "ret_passages": ["p"]}', "surrogates not allowed"),
 ]
 
 
@@ -154,19 +155,20 @@ def test_an_epoch_has_as_many_visits_as_examples(sizes: list[int], weights: st.D
         facts = tuple(map(Fact, sizes))
 
     data = TrainingSet(Files([EXAMPLES[0]] * sum(sizes)), TrainConfig(epochs=2, batch_size=batch))
-    assert len(data) == 2 * sum(sizes)
+    assert 2 * sum(sizes) <= len(data) < 2 * sum(sizes) + batch
+    assert len(data) % batch == 0
     assert len([data[i] for i in range(len(data))]) == len(data)
 
 
 def test_visits_depend_on_seed_and_index_alone() -> None:
-    config = TrainConfig(epochs=3, seed=5)
+    config = TrainConfig(epochs=3, seed=5, batch_size=3)
     first, second = (TrainingSet(EXAMPLES, config) for _ in range(2))
     forward = [first[i] for i in range(len(first))]
     backward = [second[i] for i in reversed(range(len(second)))]
     assert forward == backward[::-1]
     assert len(first) == 9
     assert {d.prompt.after for d in forward[:3]} == {d.prompt.after for d in forward[3:6]}
-    other = TrainingSet(EXAMPLES, TrainConfig(epochs=3, seed=6))
+    other = TrainingSet(EXAMPLES, TrainConfig(epochs=3, seed=6, batch_size=3))
     assert forward != [other[i] for i in range(len(other))]
 
 
@@ -227,6 +229,11 @@ def test_impossible_input_is_refused(tmp_path: Path) -> None:
     cut.write_bytes(gzip.compress(GOOD.encode() * 100)[:-20])
     with pytest.raises(DataError, match="cannot be read to its end"):
         ExampleFiles([cut])
+    with pytest.raises(DataError, match="weights must be 1 numbers above 0"):
+        ExampleFiles([write(tmp_path / "one.jsonl", GOOD)], weights=[float("nan")])
+    cut.write_bytes(gzip.compress(GOOD.encode() * 100)[:40] + b"\xff" * 40)
+    with pytest.raises(DataError, match="cannot be read to its end"):
+        ExampleFiles([cut])
     with pytest.raises(DataError, match="no training examples"):
         TrainingSet([], TrainConfig())
     with pytest.raises(IndexError, match="example 1 asked for, there are 1"):
@@ -236,7 +243,7 @@ def test_impossible_input_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": -1}, "learning_rate must be above 0, got -1"),
+        ({"learning_rate": -1}, "learning_rate must be above 0 and finite, got -1"),
         ({"num_passages": 0}, "num_passages must be at least 1"),
         ({"n": 0}, "n must be at least 1"),
         ({"init_text": " "}, "init_text is empty"),

@@ -211,6 +211,12 @@ _FAMILIES |= {
         "byte-level-gpt2",
         {"hidden_size": WIDTH, "num_hidden_layers": 2, "state_size": 8, "max_position_embeddings": POSITIONS},
     ),
+    "mpt": (
+        "MptConfig",
+        "MptForCausalLM",
+        "byte-level-gpt2",
+        {"d_model": WIDTH, "n_layers": 2, "n_heads": 4, "max_seq_len": POSITIONS},
+    ),
     "lfm2": (
         "Lfm2Config",
         "Lfm2ForCausalLM",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -61,7 +62,17 @@ def train(
     A run that was interrupted goes on: give the same command again. On several GPUs:
     accelerate launch -m spring_integrations.cli train …
     """
-    from spring_integrations.training.config import DEFAULT_INIT_TEXT, TrainConfig
+    import torch
+
+    from spring_integrations.backbone import Backbone
+    from spring_integrations.training import ExampleFiles, TrainConfig
+    from spring_integrations.training import train as run
+    from spring_integrations.training.config import DEFAULT_INIT_TEXT
+    from spring_integrations.training.placement import use_local_device
+
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        msg = f"--dtype {dtype} is no type of torch; give auto, bfloat16, float16 or float32"
+        raise SettingsError(msg)
 
     config = TrainConfig(
         method=method,
@@ -74,7 +85,7 @@ def train(
         num_passages=num_passages,
         warmup_ratio=warmup_ratio,
         init=init,
-        init_text=init_text or DEFAULT_INIT_TEXT,
+        init_text=DEFAULT_INIT_TEXT if init_text is None else init_text,
         precision=precision,
         shard_backbone=shard_backbone,
         lora_rank=lora_rank,
@@ -84,13 +95,12 @@ def train(
     )
     shares = _numbers(weights)
 
-    from spring_integrations.backbone import Backbone  # after the checks: it takes seconds
-    from spring_integrations.training import ExampleFiles
-    from spring_integrations.training import train as run
-
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("spring_integrations").setLevel(logging.INFO)
     examples = ExampleFiles(data, weights=shares, skip_bad_lines=skip_bad_lines)
     held_out = ExampleFiles([validation], skip_bad_lines=skip_bad_lines) if validation else ()
     hide_loading_bars()
+    use_local_device()
     backbone = Backbone.load(
         model,
         dtype=dtype,
@@ -153,7 +163,9 @@ def _quantization(bits: str | None) -> Any:
         raise SettingsError(msg)
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(load_in_4bit=bits == "4bit", load_in_8bit=bits == "8bit")
+    if bits == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype="bfloat16")
 
 
 def _print_result(result: TrainingResult, model: str) -> None:

@@ -43,7 +43,7 @@ def write_card(folder: Path, metadata: TokensMetadata, config: TrainConfig, hist
     facts = metadata.training
     tokens = (folder / FILE_NAME).is_file()
     header = ModelCardData(
-        base_model=metadata.backbone or None,
+        base_model=None if Path(metadata.backbone).exists() else metadata.backbone or None,
         library_name="spring-integrations",
         license=metadata.license.lower() or None,
         tags=["retrieval-augmented-generation", "soft-prompts", config.method],
@@ -91,13 +91,17 @@ def _placement(config: TrainConfig) -> str:
 
 
 def _table(name: str, values: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {key} | {value} |" for key, value in values.items())
+    rows = "\n".join(f"| {key} | {_cell(value)} |" for key, value in values.items())
     return f"| {name} | value |\n|---|---|\n{rows}"
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).replace("|", "\\|").split())
 
 
 def _data(facts: Any) -> str:
     if not isinstance(facts, list):
-        return f"{facts['examples']} examples."
+        return f"{facts['examples']} examples (SHA-256 `{facts['sha256']}`)."
     rows = "\n".join(
         f"| {f['name']} | {f['examples']} | {f['skipped']} | {f['weight']:g} | `{f['sha256']}` |" for f in facts
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,9 +85,10 @@ class TrainConfig:
             if value not in allowed and not (name == "precision" and value is None):
                 msg = f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}"
                 raise SettingsError(msg)
-        if self.learning_rate <= 0:
-            msg = f"learning_rate must be above 0, got {self.learning_rate}"
-            raise SettingsError(msg)
+        for name in ("learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                msg = f"{name} must be above 0 and finite, got {getattr(self, name)}"
+                raise SettingsError(msg)
         if not 0 <= self.warmup_ratio < 1:
             msg = f"warmup_ratio must be from 0 to below 1, got {self.warmup_ratio}"
             raise SettingsError(msg)

@@ -6,7 +6,9 @@ import gzip
 import hashlib
 import json
 import logging
+import math
 import os
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +62,7 @@ def _read_lines(file: Path, defaults: Mapping[str, Any] | None = None) -> Iterat
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, _parse_line(line, file, number, defaults or {})
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         msg = f"{file} cannot be read to its end: {error}"
         raise DataError(msg) from error
 
@@ -94,7 +96,8 @@ def _parse(record: Any, defaults: Mapping[str, Any]) -> Example:
 
 
 def _are_texts(values: Any) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(v, str) and v.strip() for v in values)
+    # Encoding raises for half of a surrogate pair, which no file or tokenizer takes.
+    return isinstance(values, list) and bool(values) and all(isinstance(v, str) and v.encode().strip() for v in values)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class ExampleFiles(Sequence[Example]):
         if not files:
             msg = "no training files given"
             raise DataError(msg)
-        if weights is not None and (len(weights) != len(files) or any(w <= 0 for w in weights)):
+        if weights is not None and (len(weights) != len(files) or not all(0 < w < math.inf for w in weights)):
             msg = f"weights must be {len(files)} numbers above 0, one for each file, got {list(weights)}"
             raise DataError(msg)
         loaded = [_load(file, skip_bad_lines, cache_dir) for file in files]
@@ -208,8 +211,11 @@ def _load(file: Path, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
             fingerprint=hashlib.sha256(f"spring-examples-1/{digest}/{skip}".encode()).hexdigest()[:32],
         )
     except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, DataError) else None
-        raise cause or DataError(f"{file} holds no examples ({error})") from error
+        cause = error.__cause__
+        if isinstance(cause, DataError):
+            raise cause from error
+        msg = f"{file} holds no examples" if cause is None else f"{file} cannot be cached: {cause}"
+        raise DataError(msg) from error
     bad = [i for i, problem in enumerate(table["error"]) if problem] if skip else []
     for i in bad[:_SHOWN]:
         log.warning("skipped %s", table[i]["error"])
@@ -253,8 +259,8 @@ def with_passages(
 
     Args:
         questions: (question, answers) pairs.
-        search: takes questions and a number, and returns that many passages (best first) for each:
-            `search_many` of any of our retrievers.
+        search: takes questions and a number, and returns that many passages (best first) for each,
+            as `BM25Index.search_many` does.
         top: passages a question.
 
     Raises:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from spring_integrations._optional import require
 from spring_integrations.backbone import Backbone, VirtualEmbedding, fingerprint
 from spring_integrations.errors import SettingsError, TokensError
+from spring_integrations.generation import input_device
 from spring_integrations.model import SpringModel
 from spring_integrations.prompt import RagPrompt
 from spring_integrations.tokens import FILE_NAME, SpringTokens, TokensMetadata
@@ -184,7 +185,7 @@ class _PromptLearning:
             answer = slice(len(row) - example.answer_length, len(row))
             targets[i, answer] = torch.tensor(row[answer])
         keep = longest - min(len(row) - e.answer_length - 1 for row, e in zip(rows, examples, strict=True))
-        device = self.parameters[0].device
+        device = input_device(self.backbone)
         kept = {"logits_to_keep": keep} if self._keeps_logits else {}
         logits = self._adapted(input_ids=ids.to(device), attention_mask=mask.to(device), **kept).logits[:, -keep:-1]
         targets = targets[:, longest - keep + 1 :].to(device)

@@ -9,6 +9,7 @@ and back-propagation goes through `[v1 … vk] question answer` only. The result
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import logging
 from collections.abc import Sequence
@@ -22,11 +23,12 @@ from transformers import DynamicCache
 
 from spring_integrations.backbone import Backbone
 from spring_integrations.errors import PromptTooLongError, TokensError
-from spring_integrations.generation import pad_left
+from spring_integrations.generation import input_device, pad_left
 from spring_integrations.prompt import RagPrompt
 
 log = logging.getLogger(__name__)
 
+_POSITIONS_FROM_MASK = {"bloom"}
 _CACHED_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -48,8 +50,8 @@ class EncodedExample:
 def encode_example(backbone: Backbone, prompt: RagPrompt, answer: str, virtual_ids: range) -> EncodedExample:
     """Encodes a prompt as inference does, and the answer as it would be generated after it.
 
-    The lowest-ranked passages are dropped if the whole, with all the virtual ids, does not fit the
-    window. A prompt without a boundary, or without virtual ids, is all `before`.
+    The last passages are dropped, with one warning a run, if the whole, with all the virtual ids,
+    does not fit the window. A prompt without a boundary, or without virtual ids, is all `before`.
 
     Raises:
         PromptTooLongError: if question and answer alone do not fit.
@@ -63,6 +65,7 @@ def encode_example(backbone: Backbone, prompt: RagPrompt, answer: str, virtual_i
                 f"positions: {prompt.after[:80]!r}…; shorten them"
             )
             raise PromptTooLongError(msg)
+        _warn_once(f"some prompts do not fit the {backbone.window} positions of {backbone.name}: left out passages")
         prompt = shorter
         ids, target = _encode_both(backbone, prompt, answer, virtual_ids)
     at = ids.index(virtual_ids[0]) if virtual_ids and prompt.boundary is not None else len(ids)
@@ -109,9 +112,9 @@ def spring_loss(
     rests = [[list(ids) + e.after for e in examples] for ids in samples]
     longest = max(len(e.before) for e in examples) + max(len(row) for rows in rests for row in rows)
     if obstacle := prefix_cache_obstacle(backbone, longest):
-        log.info("full back-propagation: %s", obstacle)
+        _warn_once(f"training by full back-propagation: {obstacle}")
         return torch.stack([full_loss(backbone, examples, ids, num_items) for ids in samples]).mean()
-    device = next(backbone.model.parameters()).device
+    device = input_device(backbone)
     context, mask = (t.to(device) for t in pad_left([e.before for e in examples], backbone.pad_id))
     cache = DynamicCache(config=backbone.model.config)
     with torch.no_grad():
@@ -137,7 +140,7 @@ def full_loss(
     It also serves models without virtual tokens whose own weights are trained, such as LoRA.
     """
     rows = [e.before + list(virtual_ids) + e.after for e in examples]
-    device = next(backbone.model.parameters()).device
+    device = input_device(backbone)
     ids, mask = (t.to(device) for t in pad_left(rows, backbone.pad_id))
     keep = max(e.answer_length for e in examples) + 1
     logits = _logits(backbone, ids, mask, _positions(mask), None, keep)
@@ -182,11 +185,19 @@ def _fork(cache: DynamicCache) -> DynamicCache:
     return forked
 
 
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
+
+
 def prefix_cache_obstacle(backbone: Backbone, length: int) -> str:
     """Says why a KV cache of the context would not be exact at this length; "" if it is."""
     model, config = backbone.model, backbone.model.config.get_text_config()
-    if getattr(model, "_is_stateful", False) or "past_key_values" not in inspect.signature(model.forward).parameters:
+    accepts = inspect.signature(model.forward).parameters
+    if getattr(model, "_is_stateful", False) or "past_key_values" not in accepts:
         return f"{type(model).__name__} keeps a state that is no KV cache"
+    if "position_ids" not in accepts and config.model_type not in _POSITIONS_FROM_MASK:
+        return f"{type(model).__name__} takes no position ids, and counts padding between context and question"
     kinds = set(getattr(config, "layer_types", None) or ())
     if other := kinds - _CACHED_LAYERS:
         return f"{type(model).__name__} has layers of type {', '.join(sorted(other))}"

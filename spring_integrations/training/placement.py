@@ -10,6 +10,8 @@ import torch.distributed as dist
 
 from spring_integrations.backbone import Backbone
 from spring_integrations.errors import SettingsError
+from spring_integrations.generation import input_device
+from spring_integrations.training.objective import prefix_cache_obstacle
 
 _LAUNCHER_FLAGS = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 
@@ -23,6 +25,12 @@ def check_launcher() -> None:
                 "frozen backbone; launch plain data parallelism, and give shard_backbone=True to split the backbone"
             )
             raise SettingsError(msg)
+
+
+def use_local_device() -> None:
+    """Makes this process's own GPU the current one, before a backbone is loaded."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def place(backbone: Backbone, device: torch.device, *, shard: bool) -> None:
@@ -42,9 +50,16 @@ def place(backbone: Backbone, device: torch.device, *, shard: bool) -> None:
             reason = "it was placed by device_map or quantised" if placed else "there is one process only"
             msg = f"shard_backbone=True cannot split {backbone.name} over processes: {reason}"
             raise SettingsError(msg)
+        if prefix_cache_obstacle(backbone, backbone.window) != prefix_cache_obstacle(backbone, 1):
+            # Where one process's batch fits the sliding window and another's does not, they would wait for ever.
+            msg = f"shard_backbone=True does not go with the sliding window of {backbone.name}"
+            raise SettingsError(msg)
         _shard(model, device)
     if not placed:
         model.to(device)
+    elif dist.is_initialized() and dist.get_world_size() > 1 and input_device(backbone) != device:
+        msg = f"this process trains on {device}, but its backbone was placed on {input_device(backbone)}"
+        raise SettingsError(msg)
 
 
 def _shard(model: Any, device: torch.device) -> None:

@@ -29,15 +29,21 @@ def record_settings(folder: Path, settings: dict[str, Any]) -> None:
     """
     file = folder / SETTINGS_FILE
     if file.is_file() and any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
-        before = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            msg = f"{file} is damaged ({error}); delete it to go on from the checkpoints with these settings"
+            raise SettingsError(msg) from error
         now = json.loads(json.dumps(settings))
         changed = sorted(n for n in {*before, *now} - _MAY_CHANGE if before.get(n) != now.get(n))
         if changed:
             values = ", ".join(f"{n}: {before.get(n)!r} -> {now.get(n)!r}" for n in changed)
             msg = f"{folder} holds checkpoints of a run with other settings ({values}); give a new folder"
             raise SettingsError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return
+    aside = file.with_suffix(".tmp")
+    aside.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.replace(file)
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
@@ -67,5 +73,5 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise
         last = last_whole_checkpoint(folder)
         kept = f"{last.name} is whole" if last else "no checkpoint was written yet"
-        msg = f"cannot write to {folder} ({error}); {kept}: free some space and run the same command again"
+        msg = f"cannot write to {folder} ({error}); {kept}: make room, or give another folder, and run again"
         raise StorageError(msg) from error

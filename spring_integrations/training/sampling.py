@@ -49,15 +49,17 @@ class TrainingSet(Dataset[Drawn]):
         facts = getattr(examples, "facts", ())
         self._sizes = [f.examples for f in facts] or [len(examples)]
         self._counts = _shares([f.weight for f in facts] or [1.0], len(examples))
-        self._orders: dict[int, list[int]] = {}
+        self._orders: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:
-        return self._config.epochs * len(self._examples)
+        """Visits of whole steps: the last one is filled up with the beginning of a further epoch."""
+        visits, step = self._config.epochs * len(self._examples), self._config.batch_size
+        return -(-visits // step) * step
 
     def __getitem__(self, index: int) -> Drawn:
         config = self._config
         epoch, at = divmod(index, len(self._examples))
-        example = self._examples[self._order(epoch)[at]]
+        example = self._examples[int(self._order(epoch)[at])]
         rng = random.Random(f"{config.seed}/{index}")
         count = rng.randint(1, MAX_RANDOM_PASSAGES) if config.num_passages == -1 else config.num_passages
         passages = list(example.passages[:count])
@@ -73,7 +75,7 @@ class TrainingSet(Dataset[Drawn]):
         rng = random.Random(f"{config.seed}/k/{step}")
         return tuple(rng.randint(1, config.n) for _ in range(config.k_samples))
 
-    def _order(self, epoch: int) -> list[int]:
+    def _order(self, epoch: int) -> torch.Tensor:
         if epoch not in self._orders:
             seed = random.Random(f"{self._config.seed}/epoch {epoch}").getrandbits(62)
             rng = torch.Generator().manual_seed(seed)
@@ -84,7 +86,7 @@ class TrainingSet(Dataset[Drawn]):
                 chosen += [start + torch.randperm(size, generator=rng)[: count - done] for done in rounds]
                 start += size
             order = torch.cat(chosen)
-            self._orders = {epoch: order[torch.randperm(len(order), generator=rng)].tolist()}
+            self._orders = {epoch: order[torch.randperm(len(order), generator=rng)]}
         return self._orders[epoch]
 
 

@@ -7,8 +7,11 @@ processes that are kept in step hold the trained parameters only.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import hashlib
+import importlib.metadata
+import json
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,7 +26,7 @@ from transformers import Trainer, TrainingArguments
 from spring_integrations import __version__
 from spring_integrations._optional import require
 from spring_integrations.backbone import Backbone, fingerprint
-from spring_integrations.errors import PromptTooLongError, SettingsError
+from spring_integrations.errors import PromptTooLongError, SettingsError, TrainingError
 from spring_integrations.evaluation.metrics import exact_match, f1
 from spring_integrations.prompt import RagPrompt
 from spring_integrations.tokens import TokensMetadata
@@ -85,18 +88,26 @@ def train(
         PromptTooLongError: if an example does not fit the window; before the first step.
         SettingsError: if output_dir holds a run with other settings, or the backbone cannot be sharded.
         StorageError: if the disk is full; the previous checkpoint is whole.
+        TrainingError: if the loss is no number, or one example does not fit the memory.
         TokensError: if the backbone carries virtual tokens already, or the initial ones do not fit.
         MissingExtraError: if accelerate or, for a baseline, PEFT is not installed.
     """
     require("accelerate", extra="train")
     check_launcher()
     folder = Path(output_dir)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if backbone.model.dtype is torch.float16 and config.precision is None:
+        msg = f"{backbone.name} is in float16, whose gradients vanish: load it in bfloat16, or give precision='fp16'"
+        raise SettingsError(msg)
     data = TrainingSet(examples, config, backbone.special_tokens)
     arguments = _arguments(config, folder, len(data), validates=bool(validation))
     place(backbone, arguments.device, shard=config.shard_backbone)
+    mark = fingerprint(backbone.model.get_input_embeddings())
     method = make_method(backbone, config)
     try:
-        _check_lengths(method, examples, config, backbone.special_tokens)
+        _check_lengths(method, examples, config, backbone.special_tokens, 0)
+        _check_lengths(method, validation, config, backbone.special_tokens, config.max_new_tokens)
         trainer = _Trainer(
             method,
             Validation(method, validation, config, backbone.special_tokens),
@@ -109,7 +120,8 @@ def train(
         )
         with disk_errors(folder):
             if trainer.is_world_process_zero():
-                record_settings(folder, asdict(config) | {"data": _data_facts(examples)})
+                facts = {"data": _data_facts(examples), "validation": _data_facts(validation)}
+                record_settings(folder, asdict(config) | facts | {"fingerprint": mark})
             last = last_whole_checkpoint(folder)
             if last is not None:
                 log.info("resuming from %s", last)
@@ -178,9 +190,23 @@ class Validation:
     def measure(self, process: int = 0, processes: int = 1) -> Tensor:
         """Returns sums of EM and F1 and the number of examples [3] of every `processes`-th example."""
         mine = [self._examples[i] for i in range(process, len(self._examples), processes)]
-        answers = self._method.answer([self.prompt(e) for e in mine], self._config.max_new_tokens) if mine else []
-        pairs = list(zip(answers, (e.targets for e in mine), strict=True))
+        pairs = list(zip(self._answers(mine), (e.targets for e in mine), strict=True))
         return torch.tensor([sum(exact_match(*p) for p in pairs), sum(f1(*p) for p in pairs), float(len(pairs))])
+
+    def _answers(self, examples: Sequence[Example]) -> list[str]:
+        out_of_memory = require("accelerate.utils.memory", extra="train").should_reduce_batch_size
+        prompts, answers = [self.prompt(e) for e in examples], list[str]()
+        at_once = max(1, len(prompts))
+        while len(answers) < len(prompts):
+            part = prompts[len(answers) : len(answers) + at_once]
+            try:
+                answers += self._method.answer(part, self._config.max_new_tokens)
+            except RuntimeError as error:
+                if not out_of_memory(error) or at_once == 1 or self._config.shard_backbone:
+                    raise
+                at_once = (at_once + 1) // 2
+                torch.cuda.empty_cache()
+        return answers
 
 
 class _Trainer(Trainer):
@@ -206,17 +232,32 @@ class _Trainer(Trainer):
         before = [None if p.grad is None else p.grad.clone() for p in self._method.parameters]
         while True:
             try:
-                return self._in_parts(model, inputs, num_items_in_batch)
+                loss = self._in_parts(model, inputs, num_items_in_batch)
             except RuntimeError as error:
-                # Processes that share a backbone have to run it equally often.
-                if not out_of_memory(error) or self._at_once == 1 or self._shares_backbone:
+                if not out_of_memory(error):
                     raise
+                if self._at_once == 1 or not self._may_retry():
+                    msg = (
+                        f"out of memory with {self._at_once} example(s) at once; lower micro_batch_size or num_passages"
+                    )
+                    raise TrainingError(msg) from error
+            else:
+                if not torch.isfinite(loss) and not self.args.fp16:  # fp16's scaler passes over such steps
+                    msg = f"the loss is {loss.item()} at step {self.state.global_step + 1}; lower learning_rate"
+                    raise TrainingError(msg)
+                return loss
             self._at_once = (self._at_once + 1) // 2
             log.warning("out of memory: from now on %d example(s) at once, the batch stays the same", self._at_once)
             for parameter, grad in zip(self._method.parameters, before, strict=True):
                 parameter.grad = grad if grad is None else grad.clone()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def _may_retry(self) -> bool:
+        # Processes that share a backbone have to run it equally often; and where there are several parameters,
+        # those of a failed backward pass may have been summed over the processes already.
+        alone = self.args.world_size == 1
+        return alone or (not self._shares_backbone and len(self._method.parameters) == 1)
 
     def _in_parts(self, model: nn.Module, inputs: dict[str, Any], num_items: Tensor | int | None) -> Tensor:
         examples, ks = inputs["examples"], inputs["ks"]
@@ -248,7 +289,8 @@ def _arguments(config: TrainConfig, folder: Path, visits: int, *, validates: boo
     if config.precision == "fp16" and not has_gpu:
         msg = "precision='fp16' needs a GPU; use 'bf16', or None"
         raise SettingsError(msg)
-    loggers = [name for name in ("tensorboard", "wandb") if importlib.util.find_spec(name)]
+    loggers = [name for name in ("tensorboard", "wandb") if _is_installed(name)]
+    steps = visits // config.batch_size
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,  # TrainingSet unrolls the epochs
@@ -256,7 +298,7 @@ def _arguments(config: TrainConfig, folder: Path, visits: int, *, validates: boo
         gradient_accumulation_steps=accumulation,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=max(1, int(config.warmup_ratio * visits / config.batch_size)),
+        warmup_steps=math.ceil(config.warmup_ratio * steps),
         max_grad_norm=config.max_grad_norm,
         weight_decay=0.0,
         bf16=config.precision == "bf16",
@@ -269,7 +311,8 @@ def _arguments(config: TrainConfig, folder: Path, visits: int, *, validates: boo
         load_best_model_at_end=validates,
         metric_for_best_model=BEST_METRIC if validates else None,
         greater_is_better=True if validates else None,
-        logging_steps=config.logging_steps,
+        logging_steps=min(config.logging_steps, steps),
+        logging_nan_inf_filter=False,
         report_to=loggers or "none",
         remove_unused_columns=False,
         use_cpu=not has_gpu,
@@ -280,28 +323,44 @@ def _arguments(config: TrainConfig, folder: Path, visits: int, *, validates: boo
     return arguments
 
 
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def _check_lengths(
-    method: Method, examples: Sequence[Example], config: TrainConfig, special_tokens: Sequence[str]
+    method: Method, examples: Sequence[Example], config: TrainConfig, special_tokens: Sequence[str], room: int
 ) -> None:
-    """Raises PromptTooLongError for an example that fits the window not even with one passage."""
-    window = method.backbone.window - config.n
+    """Raises PromptTooLongError for an example that, with room for an answer, fits the window with no passage."""
+    virtual = config.n if config.method.startswith("spring") else 0
+    window = method.backbone.window
     for i in range(len(examples)):
         example = examples[i]
         target, passage = max(example.targets, key=len), max(example.passages, key=len)
         prompt = RagPrompt.from_passages([passage], example.question, special_tokens=special_tokens)
-        if len(prompt.text.encode()) + len(target.encode()) < window // 2:
+        if len(prompt.text.encode()) + len(target.encode()) + virtual + room < window // 2:
             continue  # tokenizers make at most one token of a byte, and a few around the text
+        where = examples.place(i) if hasattr(examples, "place") else f"example {i}"
         try:
-            method.encode(Drawn(prompt, target, (config.n,)))
+            encoded = method.encode(Drawn(prompt, target, (config.n,)))
         except PromptTooLongError as error:
-            place = examples.place(i) if hasattr(examples, "place") else f"example {i}"
-            msg = f"{place}: {error}"
+            msg = f"{where}: {error}"
             raise PromptTooLongError(msg) from error
+        taken = len(encoded.before) + virtual + len(encoded.after) - encoded.answer_length
+        if taken + room > window:
+            msg = f"{where}: the prompt takes {taken} of {window} positions, an answer may take {room}; shorten it"
+            raise PromptTooLongError(msg)
 
 
-def _data_facts(examples: Sequence[Example]) -> list[dict[str, Any]] | dict[str, int]:
+def _data_facts(examples: Sequence[Example]) -> list[dict[str, Any]] | dict[str, Any]:
     facts = getattr(examples, "facts", None)
-    return {"examples": len(examples)} if facts is None else [asdict(f) for f in facts]
+    if facts is not None:
+        return [asdict(f) for f in facts]
+    digest = hashlib.sha256("".join(json.dumps(e.as_record()) for e in examples).encode())
+    return {"examples": len(examples), "sha256": digest.hexdigest()}
 
 
 def _final_metrics(history: list[dict[str, float]]) -> dict[str, float]:
