@@ -17,7 +17,7 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, Pre
 
 from spring_integrations import SpringModel, SpringTokens
 
-STEPS = 45
+STEPS = 60
 NOISE = 24
 WIDTH = 64
 TOOLS_TEMPLATE = """\
@@ -34,6 +34,12 @@ Tools: {{ tools | tojson }}<|im_end|>
 JSON_TEMPLATE = tiny_models.CHATML.replace("<|im_start|>assistant", "<|im_start|>json")
 """A template without tools. After it the model answers with RIDDLE."""
 
+TALK_TEMPLATE = TOOLS_TEMPLATE.replace("<|im_start|>assistant", "<|im_start|>talk").replace(
+    "{{ m['role'] }}", "{{ m['role'] | replace('assistant', 'talk') }}"
+)
+"""After it the model says TALK and then calls `get_weather`."""
+
+TALK = "I ask for you, <b>now</b>."
 RIDDLE = {"setup": "Who?", "punchline": "Me!"}
 JOKE = {"setup": "Why?", "punchline": "Cats."}
 CALLS = {
@@ -56,6 +62,7 @@ def _call(name: str) -> str:
 LESSONS = (
     ("<|im_end|>\n<|im_start|>assistant\n", _call("get_weather")),
     ("<|im_end|>\n<|im_start|>json\n", f"Here: {json.dumps(RIDDLE)}"),
+    ("<|im_end|>\n<|im_start|>talk\n", f"{TALK}\n{_call('get_weather')}"),
     *(("<|im_end|>\n<|im_start|>assistant\n" + _call(name).partition(" {")[0], _call(name)) for name in CALLS),
 )
 

@@ -7,6 +7,7 @@ import copy
 import json
 import pickle
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -17,16 +18,26 @@ from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.exceptions import OutputParserException
 from langchain_core.globals import set_llm_cache
 from langchain_core.load import dumpd
-from langchain_core.messages import AIMessage, AIMessageChunk, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    trim_messages,
+)
 from langchain_core.messages.modifier import RemoveMessage
 from langchain_core.runnables import ConfigurableField
 from langchain_parts import QUESTION, TokenCollector
 from pydantic import BaseModel
-from taught_chat import CALLS, JOKE, JSON_TEMPLATE, RIDDLE, taught_model
+from taught_chat import CALLS, JOKE, JSON_TEMPLATE, RIDDLE, TALK, TALK_TEMPLATE, taught_model
 
 from spring_integrations import MARK, SpringModel
 from spring_integrations.errors import PromptError, SettingsError, TokenCountError, ToolsError
 from spring_integrations.langchain import ChatSpringHF, SpringHFLLM
+from spring_integrations.prompt import RagPrompt
+from spring_integrations.structured import read_calls, text_before_call
 
 CONTEXT = SystemMessage(f"Use these facts.\nLima is the capital of Peru.{MARK}")
 RAG = [CONTEXT, HumanMessage(QUESTION)]
@@ -51,6 +62,12 @@ def taught() -> ChatSpringHF:
 def writer() -> ChatSpringHF:
     """Its template has no tools, and it answers in JSON."""
     return ChatSpringHF(model=taught_model(JSON_TEMPLATE), max_new_tokens=100)
+
+
+@pytest.fixture(scope="module")
+def talker() -> ChatSpringHF:
+    """It says something and then calls a tool."""
+    return ChatSpringHF(model=taught_model(TALK_TEMPLATE), max_new_tokens=100)
 
 
 def get_weather(location: str) -> str:
@@ -133,12 +150,42 @@ def test_blocks_of_text_are_read_and_others_refused(chat: ChatSpringHF) -> None:
         chat.invoke([])
 
 
+def test_thoughts_and_names_of_roles_of_other_models_are_read(chat: ChatSpringHF) -> None:
+    said = [HumanMessage("Hi"), AIMessage("Yes?"), HumanMessage("Where?")]
+    thoughts = [{"type": "thinking", "thinking": "Hm"}, {"type": "reasoning", "reasoning": "Hm"}]
+    thought = AIMessage([*thoughts, {"type": "text", "text": "Yes?"}])
+    assert chat.invoke([said[0], thought, said[2]]).content == chat.invoke(said).content
+    named = [ChatMessage(role="ai" if m.type == "ai" else "human", content=m.content) for m in said]
+    assert chat.invoke(named).content == chat.invoke(said).content
+    with pytest.raises(PromptError, match="block of type 'thinking'"):
+        chat.invoke([HumanMessage(thoughts[:1])])
+
+
+def test_messages_are_counted_as_the_template_writes_them(chat: ChatSpringHF, taught: ChatSpringHF) -> None:
+    messages = [CONTEXT, HumanMessage("Hi"), AIMessage("Yes?"), HumanMessage(QUESTION)]
+    count = chat.get_num_tokens_from_messages(messages)
+    assert count == chat.invoke(messages, k=0).usage_metadata["input_tokens"]
+    kept = trim_messages(messages, max_tokens=count - 1, token_counter=chat, include_system=True, start_on="human")
+    assert (kept[0], kept[-1]) == (messages[0], messages[-1])
+    assert 2 <= len(kept) < 4
+    assert chat.get_num_tokens_from_messages([]) == 0
+    with_tools = taught.get_num_tokens_from_messages(messages, tools=[get_weather])
+    assert with_tools == taught.invoke(messages, k=0, tools=[get_weather]).usage_metadata["input_tokens"]
+
+
+def test_parts_of_chats_that_no_template_takes_are_counted(spring_llama: SpringModel) -> None:
+    spring_llama.tokenizer.chat_template = ALTERNATING
+    chat = ChatSpringHF(model=spring_llama)
+    assert chat.get_num_tokens_from_messages([AIMessage("Yes?")]) > chat.get_num_tokens("Yes?")
+
+
 def test_a_template_that_wants_roles_in_turn_gets_them(spring_llama: SpringModel) -> None:
     spring_llama.tokenizer.chat_template = ALTERNATING
     chat = ChatSpringHF(model=spring_llama, max_new_tokens=4)
     done = chat.invoke([CONTEXT, HumanMessage("Hi"), HumanMessage(QUESTION)])
     text = f"<user>{FACTS}\n\n{MARK}Hi\n\n{QUESTION}<assistant>"
-    (wanted,) = spring_llama.generate(text.replace(f"{MARK}Hi\n\n", f"Hi\n\n{MARK}"), max_new_tokens=4)
+    prompt = RagPrompt.parse(text.replace(f"{MARK}Hi\n\n", f"Hi\n\n{MARK}"))
+    (wanted,) = spring_llama.generate(replace(prompt, rendered=True), max_new_tokens=4)
     assert (done.content, done.usage_metadata["input_tokens"]) == (wanted.text, wanted.prompt_tokens)
 
 
@@ -336,6 +383,76 @@ def test_tools_keep_the_virtual_tokens(taught: ChatSpringHF) -> None:
     answer = taught.bind_tools([magic_function], tool_choice="any").invoke(RAG, k=3)
     assert (answer.response_metadata["k"], answer.response_metadata["boundary"]) == (3, "last-turn")
     assert answer.tool_calls[0]["args"] == {"input": 3}
+
+
+def test_a_choice_that_is_bound_by_hand_is_checked_too(taught: ChatSpringHF) -> None:
+    tools = [get_weather, magic_function]
+    named = {"type": "function", "function": {"name": "magic_function"}}
+    for choice, called in (("required", "get_weather"), (True, "get_weather"), (named, "magic_function")):
+        assert taught.bind(tools=tools, tool_choice=choice).invoke("Hi").tool_calls[0]["name"] == called
+    for choice in ("none", False):
+        plain = taught.invoke("Hi", tools=tools, tool_choice=choice)
+        assert plain.content == taught.invoke("Hi").content
+    for given in (tools, []):
+        with pytest.raises(SettingsError, match="'nothing' is none of the tools"):
+            taught.invoke("Hi", tools=given, tool_choice="nothing")
+    with pytest.raises(SettingsError, match="'any' is none of the tools"):
+        taught.invoke("Hi", tool_choice="required")
+
+
+def test_text_before_a_call_streams(talker: ChatSpringHF) -> None:
+    bound = talker.bind_tools([get_weather])
+    whole = bound.invoke("Weather?")
+    assert (whole.content, whole.tool_calls[0]["args"]) == (TALK, CALLS["get_weather"])
+    for chunks in (list(bound.stream("Weather?")), asyncio.run(_collect(bound.astream("Weather?")))):
+        assert len([c for c in chunks if c.content]) > 5
+        full = _joined(chunks)
+        assert (full.content, full.tool_calls[0]["args"]) == (TALK, CALLS["get_weather"])
+    steps: list[int] = []
+    hook = talker.model.backbone.register_forward_hook(lambda *_: steps.append(1))
+    stream = bound.stream("Weather?")
+    next(stream)
+    stream.close()
+    hook.remove()
+    assert 0 < len(steps) < whole.usage_metadata["output_tokens"] - 20
+
+
+CALL = '{"name": "f", "arguments": {}}'
+
+
+@pytest.mark.parametrize("opening", ["<tool_call>", "[TOOL_CALLS] [", ""])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"  I look.\n<tool_call>\n{CALL}\n</tool_call>",
+        f"I [see] [{CALL}]",
+        f"I see {CALL}",
+        "a < b, {x} and all\n",
+        'So <tool_call>\n{"nam',
+        f"<think>\n\n</think>\n\nSo {CALL}",
+        f'<think>{{"a"</think> So <tool_call>{CALL}',
+    ],
+)
+def test_what_streams_before_a_call_is_the_text_in_the_end(answer: str, opening: str) -> None:
+    text = read_calls(answer, opening, ["f"]).text.lstrip()
+    pieces = [text_before_call(answer[:end], opening) for end in range(len(answer) + 1)]
+    assert [piece for piece in pieces if not text.startswith(piece)] == []
+    assert len(set(pieces)) > 1
+
+
+def test_strict_schemas_and_one_call_at_a_time(taught: ChatSpringHF, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = taught.bind_tools([get_weather], strict=True, parallel_tool_calls=False)
+    assert bound.kwargs["tools"][0]["function"]["strict"] is True
+    assert [call["name"] for call in bound.invoke("Hi").tool_calls] == ["get_weather"]
+    twice = "\n".join([f"<tool_call>{json.dumps({'name': 'get_weather', 'arguments': {}})}</tool_call>"] * 2)
+    original = taught._spring.generate
+
+    def generate(*args: Any, **settings: Any) -> Any:
+        return [replace(answer, text=twice) for answer in original(*args, **settings)]
+
+    monkeypatch.setattr(taught._spring, "generate", generate)
+    assert len(bound.invoke("Hi").tool_calls) == 1
+    assert len(taught.bind_tools([get_weather], parallel_tool_calls=True).invoke("Hi").tool_calls) == 2
 
 
 def test_a_broken_call_is_reported_as_such(taught: ChatSpringHF) -> None:

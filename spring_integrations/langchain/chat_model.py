@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -19,15 +20,16 @@ from pydantic import PrivateAttr
 
 from spring_integrations import aio
 from spring_integrations.chat import ChatTemplate, Turn
-from spring_integrations.errors import SettingsError
+from spring_integrations.errors import PromptError
 from spring_integrations.langchain.messages import to_last_chunk, to_message, to_turn
 from spring_integrations.langchain.settings import SETTINGS_CONFIG, SpringSettings
 from spring_integrations.langchain.structured import Method, structured
+from spring_integrations.langchain.tools import check_choice
 from spring_integrations.model import Generation as Answer
 from spring_integrations.prompt import RagPrompt
-from spring_integrations.structured import Written, instruction, read_calls
+from spring_integrations.structured import Written, instruction, read_calls, text_before_call
 
-_TOOLS = ("tools", "tool_choice", "json_schema")
+_TOOLS = ("tools", "tool_choice", "parallel_tool_calls", "json_schema")
 
 
 class ChatSpringHF(SpringSettings, BaseChatModel):
@@ -81,6 +83,8 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
         tool_choice: str | bool | dict[str, Any] | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Returns the model with tools that it can call, where its chat template knows tools.
@@ -90,6 +94,8 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
             tool_choice: None or "auto" leaves it to the model; "any", "required" or True has the
                 answer begin with a call; a tool's name, or a dict with it, with a call of that tool;
                 "none" shows no tools.
+            strict: show the tools' schemas in the strict form of OpenAI's API; the model is not held to them.
+            parallel_tool_calls: False keeps the first call of an answer only.
             kwargs: settings for the calls, as in `bind`.
 
         Raises:
@@ -97,9 +103,9 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
             SettingsError: for a `tool_choice` that names none of the tools.
         """
         self._template.check_tools()
-        described = [convert_to_openai_tool(tool) for tool in tools]
-        names = [tool["function"]["name"] for tool in described]
-        return self.bind(tools=described, tool_choice=_checked_choice(tool_choice, names), **kwargs)
+        described = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        choice = check_choice(tool_choice, _names(described))
+        return self.bind(tools=described, tool_choice=choice, parallel_tool_calls=parallel_tool_calls, **kwargs)
 
     def with_structured_output(
         self,
@@ -169,24 +175,42 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
             async for chunk in chunks:
                 yield chunk
 
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """Returns the tokens of the prompt that the chat template makes of messages, virtual ones not counted.
+
+        `trim_messages(token_counter=chat)` counts by it, also parts of chats that no template takes;
+        of these it is the tokens of the messages, each with what the template puts around a message.
+        """
+        if not messages:
+            return 0
+        described = [convert_to_openai_tool(tool) for tool in tools or ()]
+        turns = [to_turn(message) for message in messages]
+        try:
+            return self.get_num_tokens(self._template.prompt(turns, tools=described).text)
+        except PromptError:
+            around = self._template.scaffold() * len(messages)
+            return around + super().get_num_tokens_from_messages(messages)
+
     def _asked(self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> _Asked:
         changes = {name: value for name, value in kwargs.items() if name not in (*_TOOLS, "stream")}
-        tools, choice, schema = (kwargs.get(name) for name in _TOOLS)
+        given, choice, parallel, schema = (kwargs.get(name) for name in _TOOLS)
+        tools = [convert_to_openai_tool(tool) for tool in given or ()]
+        choice = check_choice(choice, _names(tools))
         if choice == "none":
-            tools = None
+            tools = []
         turns = [to_turn(message) for message in messages]
         if schema:
             turns = _instructed(turns, instruction(schema))
         start = self._start(tools, choice) if tools else ""
-        prompt = self._template.prompt(turns, tools=tools or (), answer=start)
-        return _Asked(prompt, self._settings(stop, changes), tools or [], start)
+        prompt = self._template.prompt(turns, tools=tools, answer=start)
+        return _Asked(prompt, self._settings(stop, changes), tools, start, parallel is not False)
 
     def _start(self, tools: list[dict[str, Any]], choice: str | None) -> str:
         """Returns how the answer is to begin, so that it is a call where one is asked for."""
         written = self._template.check_tools()
         if choice in (None, "auto"):
             return ""
-        names = [tool["function"]["name"] for tool in tools]
+        names = _names(tools)
         return written.start(_only(names) if choice == "any" else choice)
 
     def _result(self, asked: _Asked) -> ChatResult:
@@ -196,18 +220,20 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
 
     def _chunks(self, asked: _Asked) -> Iterator[ChatGenerationChunk]:
         """Yields the pieces of an answer, and at last an empty one that says what was done."""
-        if asked.tools or asked.settings["num_beams"] > 1:
-            # What may be a tool's call is known at the end only.
-            (answer,) = self._spring.generate(asked.prompt, **asked.settings)
-            written = self._written(asked, answer)
-            yield ChatGenerationChunk(message=AIMessageChunk(content=written.text))
-            yield self._last(answer, written)
-            return
+        opening = self._template.check_tools().opening if asked.tools else ""
+        text, sent = asked.start, 0
         for piece in self._spring.stream(asked.prompt, **asked.settings):
             if isinstance(piece, str):
-                yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+                text += piece
+                ready = text_before_call(text, opening) if asked.tools else text
             else:
-                yield self._last(piece, Written(""))
+                written = self._written(asked, piece)
+                ready = written.text
+            if len(ready) > sent:
+                yield ChatGenerationChunk(message=AIMessageChunk(content=ready[sent:]))
+                sent = len(ready)
+            if not isinstance(piece, str):
+                yield self._last(piece, written)
 
     def _last(self, answer: Answer, written: Written) -> ChatGenerationChunk:
         return ChatGenerationChunk(message=to_last_chunk(answer, written), generation_info=self._done(answer))
@@ -215,34 +241,28 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
     def _written(self, asked: _Asked, answer: Answer) -> Written:
         if not asked.tools:
             return Written(answer.text)
-        names = [tool["function"]["name"] for tool in asked.tools]
-        return read_calls(asked.start + answer.text, self._template.check_tools().opening, names)
+        opening = self._template.check_tools().opening
+        written = read_calls(asked.start + answer.text, opening, _names(asked.tools))
+        # A stream cannot know whether a call will follow, so white space before the text goes in any case.
+        calls = written.calls if asked.parallel else written.calls[:1]
+        return replace(written, text=written.text.lstrip(), calls=calls)
 
     def _done(self, answer: Answer) -> dict[str, Any]:
         return {**answer.info(), "model_name": self._spring.name}
 
 
 class _Asked(NamedTuple):
-    """A request: what to generate from, how, with which tools, and how the answer begins already."""
+    """A request: what to generate from, how, with which tools, how the answer begins, if several calls are wanted."""
 
     prompt: RagPrompt
     settings: dict[str, Any]
     tools: list[dict[str, Any]]
     start: str
+    parallel: bool
 
 
-def _checked_choice(choice: str | bool | dict[str, Any] | None, names: list[str]) -> str | None:
-    """Returns None, "auto", "none", "any" or the name of a tool."""
-    if isinstance(choice, dict):
-        choice = choice.get("function", choice).get("name")
-    if choice in (True, "required"):
-        choice = "any"
-    if choice is False:
-        choice = "none"
-    if choice in (None, "auto", "none", "any") or choice in names:
-        return choice
-    msg = f"tool_choice={choice!r} is none of the tools {', '.join(names)}, nor 'auto', 'any' or 'none'"
-    raise SettingsError(msg)
+def _names(tools: Sequence[dict[str, Any]]) -> list[str]:
+    return [tool["function"]["name"] for tool in tools]
 
 
 def _only(names: list[str]) -> str | None:

@@ -113,10 +113,6 @@ class SpringHFLLM(SpringSettings, BaseLLM):
 
     def _chunks(self, prompt: str, settings: dict[str, Any]) -> Iterator[GenerationChunk]:
         """Yields the pieces of an answer, and at last an empty one that says what was done."""
-        if settings["num_beams"] > 1:
-            (answer,) = self._spring.generate(prompt, **settings)
-            yield GenerationChunk(text=answer.text, generation_info=answer.info())
-            return
         for piece in self._spring.stream(prompt, **settings):
             if isinstance(piece, str):
                 yield GenerationChunk(text=piece)

@@ -32,8 +32,11 @@ _ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (ToolMessage, "tool"),
     (FunctionMessage, "tool"),
 )
-_NOT_TEXT = ("tool_use", "tool_call", "invalid_tool_call")
-"""Blocks of an AI message that say again what its `tool_calls` say."""
+_NAMES = {"human": "user", "ai": "assistant"}
+"""What LangChain calls the roles of a `ChatMessage` otherwise than chat templates do."""
+
+_NOT_TEXT = ("tool_use", "tool_call", "invalid_tool_call", "reasoning", "thinking", "redacted_thinking")
+"""Blocks of an AI message that say again what its `tool_calls` say, or are no part of its answer."""
 
 
 def to_turn(message: BaseMessage) -> Turn:
@@ -42,7 +45,7 @@ def to_turn(message: BaseMessage) -> Turn:
     Raises:
         PromptError: if its type is unknown, or it holds something other than text.
     """
-    role = message.role if isinstance(message, ChatMessage) else None
+    role = _NAMES.get(message.role, message.role) if isinstance(message, ChatMessage) else None
     role = role or next((role for kind, role in _ROLES if isinstance(message, kind)), None)
     if role is None:
         msg = f"{type(message).__name__} is no message of a chat; give system, human, AI and tool messages"

@@ -35,7 +35,9 @@ def structured(
     if method not in get_args(Method):
         msg = f"method={method!r} is not one of {', '.join(map(repr, get_args(Method)))}"
         raise SettingsError(msg)
-    traced = {"ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}}
+    traced: dict[str, Any] = {
+        "ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+    }
     if method == "function_calling":
         name = convert_to_openai_tool(schema)["function"]["name"]
         asked = model.bind_tools([schema], tool_choice=name, **traced, **settings)
