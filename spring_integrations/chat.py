@@ -14,6 +14,7 @@ from spring_integrations.prompt import MARK, RagPrompt, mark_last_turn, neutrali
 
 _PROBE = "spring_probe"
 _PROBE_ARGUMENT = "spring_probe_argument"
+_WAY_OUT = "send a plain prompt (LangChain: SpringHFLLM, LlamaIndex: is_chat_model=False)"
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class ChatTemplate:
         if (boundary is None) != (parsed.boundary is None) or text.count(MARK) != wanted:
             msg = (
                 f"the chat template of {self._model.name} does not keep the boundary between context and question; "
-                "send a plain prompt (LangChain: SpringHFLLM, LlamaIndex: is_chat_model=False)"
+                + _WAY_OUT
             )
             raise PromptError(msg)
         if boundary is None:
@@ -161,7 +162,7 @@ class ChatTemplate:
                 continue
             if not (lost := _lost(turns, text)):
                 return text
-            problem = problem or PromptError(f"it leaves out what the {lost} says")
+            problem = problem or PromptError(f"it leaves out the {lost}'s text; {_WAY_OUT}")
         roles = ", ".join(turn.role for turn in turns)
         msg = f"the chat template of {self._model.name} refuses messages of the roles {roles}: {problem}"
         raise PromptError(msg) from problem

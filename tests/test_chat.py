@@ -114,7 +114,9 @@ def test_templates_that_cannot_serve_are_errors(spring_llama: SpringModel) -> No
     with pytest.raises(PromptError, match=r"refuses messages of the roles user: never"):
         template.prompt([Turn("user", "Hi")])
     spring_llama.tokenizer.chat_template = "{{ messages[-1]['content'] }}"
-    with pytest.raises(PromptError, match=r"roles user, assistant, user: it leaves out what the user says"):
+    with pytest.raises(
+        PromptError, match=r"roles user, assistant, user: it leaves out the user's text; send a plain prompt"
+    ):
         template.prompt([Turn("user", "First."), Turn("assistant", "Yes?"), Turn("user", "Hi")])
     spring_llama.tokenizer.chat_template = None
     with pytest.raises(PromptError, match="has no chat template; use SpringHFLLM"):
@@ -146,7 +148,8 @@ QWEN = """{%- if tools %}{{- '<|im_start|>system\n# Tools' }}
 QWEN3 = (
     QWEN.replace(
         "{{- '\n' + message.content }}",
-        "{{- '\n' + ('<think>\n\n</think>\n\n' if loop.last and message.role == 'assistant' else '') + message.content }}",
+        "{{- '\n' }}{% if loop.last and message.role == 'assistant' %}{{- '<think>\n\n</think>\n\n' }}{% endif %}"
+        "{{- message.content }}",
     )
     .replace("if message.content", "if message.content or loop.last")
     .replace("{{- '\n<tool_call>", "{{- '\n' if not loop.first or message.content }}{{- '<tool_call>")

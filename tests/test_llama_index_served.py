@@ -159,6 +159,9 @@ def test_k_of_a_call_wins(server: ServedModel) -> None:
     llm = SpringServedLLM(ServerLLM(url=server.address), k=8)
     assert llm.complete(RAG, k=2).additional_kwargs["k"] == 2
     assert llm.chat([user(RAG)], k=0).additional_kwargs["k"] == 0
+    assert llm.complete(PLAIN, k=None).additional_kwargs["k"] == 0
+    assert llm.chat([user(RAG)], k=None).additional_kwargs["k"] == 8
+    server.requests[2:] = []
     llm.k = 1
     llm.complete(RAG)
     assert ["".join(p.partition("[ref")[1:]).partition("Question")[0] for p in sent(server)] == [
@@ -188,6 +191,10 @@ def test_settings_are_the_wrapped_llms(server: ServedModel) -> None:
     assert (llm.metadata.context_window, llm.metadata.model_name) == (WIDE - 8, inner.metadata.model_name)
     assert SpringServedLLM(inner, k=8, system_prompt="Be kind.").system_prompt == "Be kind."
     assert llm.to_dict()["llm"]["url"] == server.address
+    assert (llm.special_tokens, SpringServedLLM(inner, k=8, special_tokens=("<sep>",)).special_tokens) == (
+        (),
+        ("<sep>",),
+    )
 
 
 def test_impossible_values_are_refused(server: ServedModel) -> None:

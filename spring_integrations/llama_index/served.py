@@ -57,6 +57,9 @@ class SpringServedLLM(LLM):
     """Your own rule where the tokens go: a template with {context} and {question}, or a regular expression."""
     on_missing_boundary: OnMissingBoundary = "ignore"
     """What to do with a prompt without a boundary."""
+    special_tokens: tuple[str, ...] = ()
+    """The exported tokenizer's control tokens, for `SpringRetriever` and `SpringNodePostprocessor`, which know
+    the common ones without them."""
 
     def __init__(self, llm: LLM, *, k: int, **settings: Any) -> None:
         """Wraps an LLM.
