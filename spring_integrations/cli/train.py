@@ -52,6 +52,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     save_steps: Annotated[int, typer.Option(help="Steps between checkpoints and validations.")] = 200,
     logging_steps: Annotated[int, typer.Option(help="Steps between logged losses.")] = 10,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer in a validation.")] = 32,
     dtype: Annotated[str, typer.Option(help="Type to load the model in, such as bfloat16.")] = "auto",
     device_map: Annotated[str | None, typer.Option(help="Such as auto, to spread the model over GPUs.")] = None,
     quantization: Annotated[Literal["4bit", "8bit"] | None, typer.Option(help="Through bitsandbytes.")] = None,
@@ -92,6 +93,7 @@ def train(
         seed=seed,
         save_steps=save_steps,
         logging_steps=logging_steps,
+        max_new_tokens=max_new_tokens,
     )
     shares = _numbers(weights)
 

@@ -73,6 +73,8 @@ The prompt is the paper's: numbered passages, then `Question: …\\nAnswer:`{_pl
 
 {_data(facts["data"])}
 
+Validation: {_data(facts["validation"])}
+
 ## Settings
 
 {_table("setting", asdict(config))}
@@ -101,11 +103,13 @@ def _cell(value: Any) -> str:
 
 def _data(facts: Any) -> str:
     if not isinstance(facts, list):
+        if not facts["examples"]:
+            return "none."
         return f"{facts['examples']} examples (SHA-256 `{facts['sha256']}`)."
     rows = "\n".join(
         f"| {f['name']} | {f['examples']} | {f['skipped']} | {f['weight']:g} | `{f['sha256']}` |" for f in facts
     )
-    return f"| file | examples | skipped lines | weight | SHA-256 |\n|---|---|---|---|---|\n{rows}"
+    return f"\n\n| file | examples | skipped lines | weight | SHA-256 |\n|---|---|---|---|---|\n{rows}"
 
 
 def _plot(path: Path, history: list[dict[str, float]]) -> None:

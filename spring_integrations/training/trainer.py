@@ -104,6 +104,7 @@ def train(
     arguments = _arguments(config, folder, len(data), validates=bool(validation))
     place(backbone, arguments.device, shard=config.shard_backbone)
     mark = fingerprint(backbone.model.get_input_embeddings())
+    facts = {"data": _data_facts(examples), "validation": _data_facts(validation)}
     method = make_method(backbone, config)
     try:
         _check_lengths(method, examples, config, backbone.special_tokens, 0)
@@ -120,7 +121,6 @@ def train(
         )
         with disk_errors(folder):
             if trainer.is_world_process_zero():
-                facts = {"data": _data_facts(examples), "validation": _data_facts(validation)}
                 record_settings(folder, asdict(config) | facts | {"fingerprint": mark})
             last = last_whole_checkpoint(folder)
             if last is not None:
@@ -129,7 +129,9 @@ def train(
             history = trainer.state.log_history
             result = TrainingResult(folder, _final_metrics(history), history)
             if trainer.is_world_process_zero():
-                metadata = _metadata(backbone, config, examples, result.metrics, arguments.world_size)
+                metadata = _metadata(
+                    backbone, config, facts | {"metrics": result.metrics, "processes": arguments.world_size}
+                )
                 result = dataclasses.replace(result, path=method.save(folder, metadata))
                 write_card(folder, metadata, config, result.log_history)
             trainer.accelerator.wait_for_everyone()
@@ -373,15 +375,11 @@ def _final_metrics(history: list[dict[str, float]]) -> dict[str, float]:
     return metrics
 
 
-def _metadata(
-    backbone: Backbone, config: TrainConfig, examples: Sequence[Example], metrics: dict[str, float], processes: int
-) -> TokensMetadata:
+def _metadata(backbone: Backbone, config: TrainConfig, facts: dict[str, Any]) -> TokensMetadata:
     return TokensMetadata(
         backbone=backbone.name,
         revision=getattr(backbone.model.config, "_commit_hash", None) or "",
         fingerprint=fingerprint(backbone.model.get_input_embeddings()),
         template=TEMPLATE,
-        training=asdict(config)
-        | {"data": _data_facts(examples), "metrics": metrics}
-        | {"processes": processes, "spring_integrations": __version__},
+        training=asdict(config) | facts | {"spring_integrations": __version__},
     )
