@@ -391,7 +391,7 @@ def test_configurable_fields_share_the_weights(llama_folder: Path, tokens_file: 
 
 def test_beam_search_streams_in_one_piece(llm: SpringHFLLM) -> None:
     beams = SpringHFLLM(model=llm.model, num_beams=2, max_new_tokens=6)
-    assert list(beams.stream(RAG)) == [beams.invoke(RAG)]
+    assert list(beams.stream(RAG)) == [beams.invoke(RAG), ""], "and an empty one that says what was done"
 
 
 def test_sampling_repeats_with_a_seed(llm: SpringHFLLM) -> None:
