@@ -246,7 +246,7 @@ class Backbone:
             if prompt.boundary is None or not virtual_ids:
                 return self._ids(self.tokenizer, prompt.text, prompt)
             tokenizer = self._seam_tokenizer()
-            seam = tokenizer.convert_tokens_to_ids(_SEAM)
+            seam: Any = tokenizer.convert_tokens_to_ids(_SEAM)
             before, after = (part.replace(_SEAM, _SEAM[1:]) for part in (prompt.before, prompt.after))
             ids = self._ids(tokenizer, f"{before}{_SEAM}{after}", prompt)
         if ids.count(seam) != 1:
