@@ -27,7 +27,6 @@ from spring_integrations import __version__
 from spring_integrations._optional import require
 from spring_integrations.backbone import Backbone, fingerprint
 from spring_integrations.errors import PromptTooLongError, SettingsError, TrainingError
-from spring_integrations.evaluation.metrics import exact_match, f1
 from spring_integrations.prompt import RagPrompt
 from spring_integrations.tokens import TokensMetadata
 from spring_integrations.training.card import write_card
@@ -38,6 +37,7 @@ from spring_integrations.training.objective import EncodedExample
 from spring_integrations.training.placement import check_launcher, place
 from spring_integrations.training.run_folder import disk_errors, last_whole_checkpoint, record_settings
 from spring_integrations.training.sampling import Drawn, TrainingSet
+from spring_integrations.training.validation import Validation
 
 log = logging.getLogger(__name__)
 
@@ -171,44 +171,6 @@ class _Collator:
     def batch(examples: list[EncodedExample], ks: tuple[int, ...]) -> dict[str, Any]:
         # Trainer divides the loss by the number of labels over micro-batches and processes.
         return {"examples": examples, "ks": ks, "labels": torch.zeros(sum(e.answer_length for e in examples))}
-
-
-class Validation:
-    """EM and F1 of what has been trained so far, on held-out examples."""
-
-    def __init__(
-        self, method: Method, examples: Sequence[Example], config: TrainConfig, special_tokens: Sequence[str]
-    ) -> None:
-        self._method = method
-        self._examples = examples
-        self._config = config
-        self._special_tokens = special_tokens
-
-    def prompt(self, example: Example) -> RagPrompt:
-        """Returns an example's prompt, passages in the retriever's order."""
-        count = None if self._config.num_passages == -1 else self._config.num_passages
-        return RagPrompt.from_passages(example.passages[:count], example.question, special_tokens=self._special_tokens)
-
-    def measure(self, process: int = 0, processes: int = 1) -> Tensor:
-        """Returns sums of EM and F1 and the number of examples [3] of every `processes`-th example."""
-        mine = [self._examples[i] for i in range(process, len(self._examples), processes)]
-        pairs = list(zip(self._answers(mine), (e.targets for e in mine), strict=True))
-        return torch.tensor([sum(exact_match(*p) for p in pairs), sum(f1(*p) for p in pairs), float(len(pairs))])
-
-    def _answers(self, examples: Sequence[Example]) -> list[str]:
-        out_of_memory = require("accelerate.utils.memory", extra="train").should_reduce_batch_size
-        prompts, answers = [self.prompt(e) for e in examples], list[str]()
-        at_once = max(1, len(prompts))
-        while len(answers) < len(prompts):
-            part = prompts[len(answers) : len(answers) + at_once]
-            try:
-                answers += self._method.answer(part, self._config.max_new_tokens)
-            except RuntimeError as error:
-                if not out_of_memory(error) or at_once == 1 or self._config.shard_backbone:
-                    raise
-                at_once = (at_once + 1) // 2
-                torch.cuda.empty_cache()
-        return answers
 
 
 class _Trainer(Trainer):
