@@ -171,7 +171,8 @@ def _quantization(bits: str | None) -> Any:
 
 
 def _print_result(result: TrainingResult, model: str) -> None:
-    table = Table(show_header=False, title=shown(str(result.path)), title_justify="left")
+    out.print(shown(str(result.path)), style="bold")
+    table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     for name, value in result.metrics.items():
