@@ -18,6 +18,7 @@ from langchain_classic.chains import (
 from langchain_classic.chains.combine_documents import create_stuff_documents_chain
 from langchain_classic.chains.question_answering import map_rerank_prompt
 from langchain_classic.output_parsers.regex import RegexParser
+from langchain_community.llms import HuggingFacePipeline
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
 from langchain_core.language_models import LLM
@@ -28,6 +29,7 @@ from langchain_core.runnables import RunnablePassthrough
 from langchain_parts import QUESTION, TEXTS, Collector, OverlapRetriever, chroma, documents, visible
 from langgraph.graph import END, START, StateGraph
 from pydantic import Field
+from transformers import pipeline
 
 from spring_integrations import MARK, SpringModel, SpringTokens
 from spring_integrations.langchain import SPRING_PROMPT, ChatSpringHF, SpringHFLLM, SpringRetriever
@@ -270,3 +272,30 @@ def test_a_model_of_others_shows_no_junk(model: SpringModel) -> None:
         sources = [[visible(d.page_content) for d in r["source_documents"]] for r in result]
         assert sources[0] == sources[1]
         assert visible(plain.prompts[-1]) == plain.prompts[-2]
+
+
+@pytest.mark.filterwarnings("ignore:The class `HuggingFacePipeline` was deprecated")
+def test_a_hugging_face_pipeline_works_with_our_retriever() -> None:
+    model, words = tiny_models.build("llama")
+    generator = pipeline("text-generation", model=model, tokenizer=words)
+    llm = HuggingFacePipeline(pipeline=generator, pipeline_kwargs={"max_new_tokens": 4, "do_sample": False})
+    retriever = chroma()
+    prompts, sources = [], []
+    for wrapped in (retriever, SpringRetriever(retriever=retriever)):
+        chain = RetrievalQA.from_chain_type(llm, retriever=wrapped, return_source_documents=True)
+        seen = PromptCollector()
+        result = chain.invoke(QUESTION, {"callbacks": [seen]})
+        assert isinstance(result["result"], str)
+        prompts += seen.prompts
+        sources.append([visible(d.page_content) for d in result["source_documents"]])
+    assert MARK in prompts[1]
+    assert visible(prompts[1]) == prompts[0]
+    assert sources[0] == sources[1]
+
+
+class PromptCollector(BaseCallbackHandler):
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def on_llm_start(self, serialized: Any, prompts: list[str], **kwargs: Any) -> None:
+        self.prompts += prompts
