@@ -4,7 +4,7 @@
     python benchmarks/methods.py --quick        # a few steps on the demo corpus: shows the path, not the gain
 
 Every method trains on the same examples, in the same order, with the same prompt and number of steps;
-a method that FOLDER holds already is not trained again, and an interrupted one goes on. Questions of
+a method that FOLDER holds already is trained no further, and an interrupted one goes on. Questions of
 `--data` were not trained on; BM25 returns the top 3 passages; decoding is greedy. Closed-book is the
 question alone. `unchanged` says how many closed-book answers are the backbone's own, to the letter.
 The last line is one JSON object.
@@ -110,14 +110,13 @@ def main() -> None:
                 num_passages=TOP,
                 save_steps=50,
             )
-            if not (folder / method / "README.md").is_file():  # written last
-                train(Backbone.load(args.model), examples, config, folder / method)
+            train(Backbone.load(args.model), examples, config, folder / method)
             models[method] = load_trained(args.model, folder / method)
         found = index.search_many([q for q, _ in questions], TOP)
         rag = [models["backbone"].prompt(f, q) for f, (q, _) in zip(found, questions, strict=True)]
         closed = [RagPrompt.from_passages([], q) for q, _ in questions]
         table = evaluate(models, rag, closed, [a for _, a in questions])
-    steps = len(examples) * (1 if args.quick else args.epochs) // args.batch
+    steps = -(-len(examples) * (1 if args.quick else args.epochs) // args.batch)
     print(json.dumps({"table": table, "questions": len(questions), "steps": steps} | circumstances()))
 
 
