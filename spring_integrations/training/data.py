@@ -10,7 +10,7 @@ import math
 import os
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -45,7 +45,11 @@ def read_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
     Raises:
         DataError: for a malformed line, with file, line number and reason.
     """
-    for _, example in _read_lines(Path(path)):
+    return _all_good(_read_lines(Path(path)))
+
+
+def _all_good(lines: Iterable[tuple[int, Example | DataError]]) -> Iterator[Example]:
+    for _, example in lines:
         if isinstance(example, DataError):
             raise example
         yield example
@@ -53,9 +57,7 @@ def read_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
 
 def _read_lines(file: Path, defaults: Mapping[str, Any] | None = None) -> Iterator[tuple[int, Example | DataError]]:
     """Yields line numbers with the example, or with the error that describes a malformed line."""
-    if not file.is_file():
-        msg = f"no training file at {os.fspath(file)!r}"
-        raise DataError(msg)
+    _check_exists(file)
     opener: Any = gzip.open if file.suffix == ".gz" else open
     try:
         with opener(file, "rb") as lines:
@@ -65,6 +67,12 @@ def _read_lines(file: Path, defaults: Mapping[str, Any] | None = None) -> Iterat
     except (EOFError, OSError, zlib.error) as error:
         msg = f"{file} cannot be read to its end: {error}"
         raise DataError(msg) from error
+
+
+def _check_exists(file: Path) -> None:
+    if not file.is_file():
+        msg = f"no training file at {os.fspath(file)!r}"
+        raise DataError(msg)
 
 
 def _parse_line(line: bytes, file: Path, number: int, defaults: Mapping[str, Any]) -> Example | DataError:
@@ -230,9 +238,7 @@ def _load(file: Path, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
 
 
 def _sha256(file: Path) -> str:
-    if not file.is_file():
-        msg = f"no training file at {os.fspath(file)!r}"
-        raise DataError(msg)
+    _check_exists(file)
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while block := content.read(1 << 20):
@@ -246,9 +252,7 @@ def read_questions(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[st
     Raises:
         DataError: for a malformed line, with file, line number and reason.
     """
-    for _, example in _read_lines(Path(path), {"ret_passages": ["none yet"]}):
-        if isinstance(example, DataError):
-            raise example
+    for example in _all_good(_read_lines(Path(path), {"ret_passages": ["none yet"]})):
         yield example.question, example.targets
 
 

@@ -124,22 +124,36 @@ class _Spring:
         self.backbone.detach()
 
 
-class _Lora:
-    """LoRA on all linear layers (Hu et al. 2022)."""
+class _Adapter:
+    """What PEFT puts on a backbone; prompts have no virtual tokens of ours."""
 
-    def __init__(self, backbone: Backbone, config: TrainConfig) -> None:
+    def __init__(self, backbone: Backbone, settings: Any, seed: int) -> None:
         peft = require("peft", extra="train")
-        settings = peft.LoraConfig(
-            task_type="CAUSAL_LM", r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"
-        )
-        self.backbone = backbone
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(seed)
             self._adapted = peft.get_peft_model(backbone.model, settings).eval()
+        self.backbone = backbone
         self.parameters = [p for p in self._adapted.parameters() if p.requires_grad]
 
     def encode(self, drawn: Drawn) -> EncodedExample:
         return encode_example(self.backbone, drawn.prompt, drawn.target, range(0))
+
+    def save(self, folder: Path, metadata: TokensMetadata) -> Path:
+        (adapter,) = self._adapted.peft_config.values()
+        adapter.base_model_name_or_path, adapter.revision = metadata.backbone, metadata.revision or None
+        # Never a copy of the backbone's embeddings, which PEFT would look up on the hub.
+        self._adapted.save_pretrained(folder, save_embedding_layers=False)
+        return folder
+
+
+class _Lora(_Adapter):
+    """LoRA on all linear layers (Hu et al. 2022)."""
+
+    def __init__(self, backbone: Backbone, config: TrainConfig) -> None:
+        rank = config.lora_rank
+        kind = require("peft", extra="train").LoraConfig
+        settings = kind(task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+        super().__init__(backbone, settings, config.seed)
 
     def loss(self, examples: Sequence[EncodedExample], ks: Sequence[int], num_items: Tensor | int) -> Tensor:
         return full_loss(self.backbone, examples, num_items=num_items)
@@ -147,32 +161,21 @@ class _Lora:
     def answer(self, prompts: Sequence[RagPrompt], max_new_tokens: int) -> list[str]:
         return [g.text for g in SpringModel(self.backbone).generate(prompts, max_new_tokens=max_new_tokens)]
 
-    def save(self, folder: Path, metadata: TokensMetadata) -> Path:
-        return _save_adapter(self._adapted, folder, metadata)
-
     def detach(self) -> None:
         self._adapted.unload()
 
 
-class _PromptLearning:
+class _PromptLearning(_Adapter):
     """Prompt-tuning (Lester et al. 2021) and prefix-tuning (Li and Liang 2021): tokens in front."""
 
     def __init__(self, backbone: Backbone, config: TrainConfig) -> None:
         peft = require("peft", extra="train")
         kind = peft.PromptTuningConfig if config.method == "prompt" else peft.PrefixTuningConfig
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self._adapted = peft.get_peft_model(
-                backbone.model, kind(task_type="CAUSAL_LM", num_virtual_tokens=config.n)
-            ).eval()
-        self.parameters = [p for p in self._adapted.parameters() if p.requires_grad]
+        super().__init__(backbone, kind(task_type="CAUSAL_LM", num_virtual_tokens=config.n), config.seed)
         self._keeps_logits = "logits_to_keep" in inspect.signature(backbone.model.forward).parameters
         if config.method == "prompt":  # starts where SPRING starts
             self.parameters[0].data.copy_(initial_tokens(backbone, config).embeddings)
-        self.backbone: Backbone = _Occupied(self._adapted, backbone.tokenizer, backbone.name, config.n)
-
-    def encode(self, drawn: Drawn) -> EncodedExample:
-        return encode_example(self.backbone, drawn.prompt, drawn.target, range(0))
+        self.backbone = _Occupied(self._adapted, backbone.tokenizer, backbone.name, config.n)
 
     def loss(self, examples: Sequence[EncodedExample], ks: Sequence[int], num_items: Tensor | int) -> Tensor:
         # PEFT puts its tokens in front of a row's padding, so the padding has to come last.
@@ -196,9 +199,6 @@ class _PromptLearning:
         model = SpringModel(self.backbone)
         return [g.text for p in prompts for g in model.generate(p, max_new_tokens=max_new_tokens)]
 
-    def save(self, folder: Path, metadata: TokensMetadata) -> Path:
-        return _save_adapter(self._adapted, folder, metadata)
-
     def detach(self) -> None:
         """Nothing to do: PEFT keeps these tokens outside the backbone."""
 
@@ -214,14 +214,6 @@ class _Occupied(Backbone):
     def window(self) -> int:
         """Positions that the adapter leaves for the prompt and its answer."""
         return super().window - self._taken
-
-
-def _save_adapter(model: Any, folder: Path, metadata: TokensMetadata) -> Path:
-    (adapter,) = model.peft_config.values()
-    adapter.base_model_name_or_path, adapter.revision = metadata.backbone, metadata.revision or None
-    # Never a copy of the backbone's embeddings, which PEFT would look up on the hub.
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
 
 
 def initial_tokens(backbone: Backbone, config: TrainConfig) -> SpringTokens:

@@ -129,9 +129,8 @@ def train(
             history = trainer.state.log_history
             result = TrainingResult(folder, _final_metrics(history), history)
             if trainer.is_world_process_zero():
-                metadata = _metadata(
-                    backbone, config, facts | {"metrics": result.metrics, "processes": arguments.world_size}
-                )
+                done = facts | {"metrics": result.metrics, "processes": arguments.world_size}
+                metadata = _metadata(backbone, mark, config, done)
                 result = dataclasses.replace(result, path=method.save(folder, metadata))
                 write_card(folder, metadata, config, result.log_history)
             trainer.accelerator.wait_for_everyone()
@@ -148,14 +147,14 @@ class _Parameters(nn.Module):
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.trained = nn.ParameterList(method.parameters)
-        # In a tuple, the backbone is no submodule: Trainer neither saves, moves nor trains it.
-        self._held = (method,)
+        # No method is a module, so the backbone is no submodule: Trainer neither saves, moves nor trains it.
+        self._method = method
 
     def forward(
         self, examples: list[EncodedExample], ks: tuple[int, ...], labels: Tensor, num_items_in_batch: Tensor | int
     ) -> dict[str, Tensor]:
         """Returns {"loss": scalar}; `labels` are there for Trainer to count."""
-        return {"loss": self._held[0].loss(examples, ks, num_items_in_batch)}
+        return {"loss": self._method.loss(examples, ks, num_items_in_batch)}
 
 
 class _Collator:
@@ -337,11 +336,11 @@ def _final_metrics(history: list[dict[str, float]]) -> dict[str, float]:
     return metrics
 
 
-def _metadata(backbone: Backbone, config: TrainConfig, facts: dict[str, Any]) -> TokensMetadata:
+def _metadata(backbone: Backbone, mark: str, config: TrainConfig, facts: dict[str, Any]) -> TokensMetadata:
     return TokensMetadata(
         backbone=backbone.name,
         revision=getattr(backbone.model.config, "_commit_hash", None) or "",
-        fingerprint=fingerprint(backbone.model.get_input_embeddings()),
+        fingerprint=mark,
         template=TEMPLATE,
         training=asdict(config) | facts | {"spring_integrations": __version__},
     )
