@@ -48,7 +48,11 @@ class TrainingError(SpringError, RuntimeError):
 
 
 class StorageError(SpringError, OSError):
-    """A result or a checkpoint cannot be written."""
+    """A result, a checkpoint or an index cannot be written."""
+
+
+class IndexUnreachableError(SpringError, ConnectionError):
+    """The server that an index lives on does not answer."""
 
 
 class MissingExtraError(SpringError, ImportError):

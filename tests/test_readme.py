@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -28,7 +29,7 @@ def blocks(section: str, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    lines = "".join(blocks("Command line", "sh")).splitlines()
+    lines = "".join(blocks("Command line", "sh") + blocks("Your own corpus", "sh")).splitlines()
     return [line.split(" # ")[0].strip() for line in lines]
 
 
@@ -49,7 +50,7 @@ def test_llama_index_snippet_answers() -> None:
     assert "laennec" in done.stdout.lower()
 
 
-@pytest.mark.parametrize(("section", "most"), [("LangChain", 15), ("LlamaIndex", 15), ("A real model", 3)])
+@pytest.mark.parametrize(("section", "most"), [("LangChain", 15), ("LlamaIndex", 15), ("Your own corpus", 7), ("A real model", 3)])
 def test_snippets_are_short(section: str, most: int) -> None:
     for snippet in blocks(section, "python"):
         assert 1 <= len(snippet.splitlines()) <= most
@@ -65,6 +66,18 @@ def test_names_that_snippets_import_exist(section: str) -> None:
     for node in ours:
         home = importlib.import_module(str(node.module))
         assert [alias.name for alias in node.names if not hasattr(home, alias.name)] == []
+
+
+def test_corpus_snippet_finds_the_passage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes").mkdir()
+    Path("notes/paris.md").write_text("# Paris\n\nThe stethoscope was invented by Laennec.", encoding="utf-8")
+    Path("notes/lima.txt").write_text("Lima is the capital of Peru.", encoding="utf-8")
+    (snippet,) = blocks("Your own corpus", "python")
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    best = names["retriever"].invoke("who invented the stethoscope")[0]
+    assert (best.metadata["title"], best.metadata["source"]) == ("Paris", "paris.md")
 
 
 def test_training_snippet_makes_tokens(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

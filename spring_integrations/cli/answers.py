@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from spring_integrations.cli.app import err, out, shown
 
@@ -32,21 +42,36 @@ def folder_for(keep: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def ingest(passages: Sequence[Passage], folder: Path, name: str) -> PassageStore:
-    """Embeds passages into a Chroma collection, with a progress bar."""
-    from spring_integrations.retrieval import MiniLMEmbedder, PassageStore
+class _Rate(ProgressColumn):
+    """Steps a second."""
 
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows a progress bar with rate and time left; yields what moves it to a number of steps done."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err) as progress:
-        task = progress.add_task("Embedding passages", total=len(passages))
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def ingest(passages: Sequence[Passage], folder: Path, name: str) -> PassageStore:
+    """Embeds passages into a Chroma collection, with a progress bar."""
+    from spring_integrations.retrieval import MiniLMEmbedder, PassageStore
+
+    with counting("Embedding passages", len(passages)) as progress:
         store = PassageStore.open(folder, MiniLMEmbedder(), name=name)
-        store.add(passages, progress=lambda done: progress.update(task, completed=done))
+        store.add(passages, progress=progress)
     return store
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
-    docs: Annotated[Path, typer.Option(help="A .txt or .md file, or a folder of them.")],
+    docs: Annotated[Path | None, typer.Option(help="A document or dump, or a folder of them.")] = None,
+    index: Annotated[Path | None, typer.Option(help="An index that spring-rag ingest made.")] = None,
+    retriever: Annotated[
+        Literal["hybrid", "dense", "bm25"] | None, typer.Option(help="With --index; what it was made for unless given.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A local model folder, a hub id, or the embedded model.")] = DEMO,
     tokens: Annotated[str | None, typer.Option(help="Virtual tokens; the embedded model brings its own.")] = None,
     k: Annotated[int | None, typer.Option(help="Virtual tokens to use; all unless given.")] = None,
@@ -31,9 +35,9 @@ def ask(
     plain: Annotated[bool, typer.Option("--plain", help="Answer without virtual tokens.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Answer without and with virtual tokens.")] = False,
 ) -> None:
-    """Answer a question from your own text files."""
+    """Answer a question from your own documents, or from an index of them."""
     from spring_integrations.prompt import check_question
-    from spring_integrations.retrieval import read_passages
+    from spring_integrations.retrieval import IndexFolder, read_passages
     from spring_integrations.retrieval.bm25 import check_top
 
     started = time.perf_counter()
@@ -43,7 +47,11 @@ def ask(
         other = "--compare, which answers without them too" if compare else f"--k {k}"
         msg = f"--plain, which uses no virtual tokens, cannot go with {other}; leave out one of the two"
         raise SettingsError(msg)
-    passages = read_passages(docs)
+    if (docs is None) == (index is None) or (retriever and index is None):
+        msg = "give either --docs, or --index with or without --retriever"
+        raise SettingsError(msg)
+    passages = [] if docs is None else read_passages(docs)
+    made = None if index is None else IndexFolder.load(index)
 
     from spring_integrations.model import SpringModel  # after the checks: it takes seconds
 
@@ -53,14 +61,16 @@ def ask(
         msg = "--compare needs virtual tokens: give their file with --tokens, and --k above 0"
         raise SettingsError(msg)
     with folder_for(None) as folder:
-        found = ingest(passages, folder, "ask").search(question, top)
+        source = made.open(retriever) if made else ingest(passages, folder, "ask")
+        found = source.search(question, top)
     ready = time.perf_counter() - started
     prompt = spring.prompt(found, question)
     for wanted in (0, spring.k) if compare else (0 if plain else spring.k,):
         out.print(f"\n{label(wanted)}", style="bold")
         _answer(spring, prompt, wanted)
     _print_sources(found)
-    out.print(f"\n{len(passages)} passages read, embedded and searched, model loaded: {ready:.1f} s", style="dim")
+    did = f"{len(passages)} passages read, embedded and searched" if docs else "index searched"
+    out.print(f"\n{did}, model loaded: {ready:.1f} s", style="dim")
 
 
 def _answer(spring: SpringModel, prompt: RagPrompt, k: int) -> None:
@@ -91,7 +101,8 @@ def _answer(spring: SpringModel, prompt: RagPrompt, k: int) -> None:
 def _print_sources(found: Sequence[Passage]) -> None:
     table = Table("", "score", "title", "file", "text", title="Sources", title_justify="left", box=None)
     for i, passage in enumerate(found, 1):
-        file = f"{passage.metadata['source']}, part {passage.metadata['part']}"
+        part = passage.metadata.get("part")
+        file = str(passage.metadata.get("source", "")) + (f", part {part}" if part else "")
         start = passage.text if len(passage.text) <= 60 else f"{passage.text[:60]}…"
         table.add_row(f"[{i}]", f"{passage.score:.3f}", *map(shown, (passage.title, file, start)))
     out.print()

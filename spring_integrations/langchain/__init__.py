@@ -14,19 +14,24 @@ from spring_integrations._optional import require
 if TYPE_CHECKING:
     from spring_integrations.langchain.chat_model import ChatSpringHF
     from spring_integrations.langchain.compressor import SpringDocumentCompressor
-    from spring_integrations.langchain.embeddings import MiniLMEmbeddings
+    from spring_integrations.langchain.embeddings import MiniLMEmbeddings, SpringEmbeddings
     from spring_integrations.langchain.llm import SpringHFLLM
+    from spring_integrations.langchain.passage_retriever import PassageRetriever
     from spring_integrations.langchain.prompts import SPRING_PROMPT
     from spring_integrations.langchain.retriever import SpringRetriever
     from spring_integrations.langchain.served_chat import ChatSpringServed
     from spring_integrations.langchain.served_llm import SpringServedLLM
+    from spring_integrations.langchain.vector_store import PassageVectorStore
 
 __all__ = [
     "SPRING_PROMPT",
     "ChatSpringHF",
     "ChatSpringServed",
     "MiniLMEmbeddings",
+    "PassageRetriever",
+    "PassageVectorStore",
     "SpringDocumentCompressor",
+    "SpringEmbeddings",
     "SpringHFLLM",
     "SpringRetriever",
     "SpringServedLLM",
@@ -39,7 +44,10 @@ _HOMES = {
     "ChatSpringHF": "chat_model",
     "ChatSpringServed": "served_chat",
     "MiniLMEmbeddings": "embeddings",
+    "PassageRetriever": "passage_retriever",
+    "PassageVectorStore": "vector_store",
     "SpringDocumentCompressor": "compressor",
+    "SpringEmbeddings": "embeddings",
     "SpringHFLLM": "llm",
     "SpringRetriever": "retriever",
     "SpringServedLLM": "served_llm",

@@ -1,15 +1,33 @@
-"""The packaged embedder as LangChain's `Embeddings`."""
+"""Embedders of this package as LangChain's `Embeddings`."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from langchain_core.embeddings import Embeddings
 
-from spring_integrations.retrieval.embedders import MiniLMEmbedder
+from spring_integrations.retrieval.embedders import Embedder, MiniLMEmbedder, load_embedder
 
 
-class MiniLMEmbeddings(MiniLMEmbedder, Embeddings):
-    """all-MiniLM-L6-v2, whose weights come with a package: no hub is needed.
+class SpringEmbeddings(Embeddings):
+    """An embedder with the prompts it was trained with, for vector stores and whatever else wants LangChain's type."""
 
-    The same vectors as `MiniLMEmbedder`, for those parts of LangChain that insist on its own type,
-    such as `EmbeddingsFilter`, and with its asynchronous methods.
-    """
+    def __init__(self, embedder: Embedder | str) -> None:
+        """Wraps an embedder, or loads one (see `load_embedder`)."""
+        self.embedder = load_embedder(embedder) if isinstance(embedder, str) else embedder
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Returns a vector for each passage."""
+        return self.embedder.embed_documents(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Returns the vector of a question."""
+        return self.embedder.embed_query(text)
+
+
+class MiniLMEmbeddings(SpringEmbeddings):
+    """all-MiniLM-L6-v2, whose weights come with a package: no hub is needed."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Loads the model with the settings of `MiniLMEmbedder`."""
+        super().__init__(MiniLMEmbedder(**settings))

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from spring_integrations.retrieval.bm25 import BM25Index
-from spring_integrations.retrieval.corpus import read_passages, split_text
-from spring_integrations.retrieval.embedders import Embedder, MiniLMEmbedder
+from spring_integrations.retrieval.corpus import iter_passages, read_passages
+from spring_integrations.retrieval.dpr import DPREmbedder
+from spring_integrations.retrieval.embedders import Embedder, MiniLMEmbedder, SentenceEmbedder, load_embedder
+from spring_integrations.retrieval.folder import IndexFolder
+from spring_integrations.retrieval.hybrid import HybridIndex
+from spring_integrations.retrieval.live import LiveIndex
+from spring_integrations.retrieval.readers.chunks import split_text
+from spring_integrations.retrieval.rerank import RerankedIndex
 from spring_integrations.retrieval.store import PassageStore
 
-__all__ = ["BM25Index", "Embedder", "MiniLMEmbedder", "PassageStore", "read_passages", "split_text"]
+__all__ = [
+    "BM25Index",
+    "DPREmbedder",
+    "Embedder",
+    "HybridIndex",
+    "IndexFolder",
+    "LiveIndex",
+    "MiniLMEmbedder",
+    "PassageStore",
+    "RerankedIndex",
+    "SentenceEmbedder",
+    "iter_passages",
+    "load_embedder",
+    "read_passages",
+    "split_text",
+]

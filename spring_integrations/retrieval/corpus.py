@@ -1,98 +1,100 @@
-"""From text files to passages of about 100 words, the convention of DPR (Karpukhin et al. 2020)."""
+"""From a file, a folder, or a dump of millions of records to passages, one after the other."""
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import logging
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Literal, TypeVar, get_args
 
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.passages import Passage
+from spring_integrations.retrieval.readers.chunks import PASSAGE_WORDS, Chunker, TextSplitter
+from spring_integrations.retrieval.readers.files import DOCUMENTS, READERS, Format, check_corpus, find_files, wanted
+from spring_integrations.retrieval.readers.source import Located
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".md", ".txt")
-"""The file types that `read_passages` reads."""
-PASSAGE_WORDS = 100
+T = TypeVar("T")
+OnBadRecord = Literal["error", "skip"]
 
-_PARAGRAPH = re.compile(r"\n\s*\n|\n(?=[ \t]*(?:[-*+|>]|#{1,6}|\d+[.)])[ \t])")  # and Markdown list items, headings
-_SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]*_]*\Z")
-_INITIAL = re.compile(r"[(\"'“]?\w\.\Z")
-_CODE_BLOCK = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
-_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.M)
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-
-# A run of characters without spaces (a URL, Chinese text) costs a model far more than one word.
-_LONG_WORD = 20
-_CHARACTERS_PER_WORD = 5
+_SHOWN = 5
 
 
-def read_passages(path: str | os.PathLike[str], *, words: int = PASSAGE_WORDS) -> list[Passage]:
-    """Reads a file, or all text files of a folder and its subfolders, into passages.
+def read_passages(
+    path: str | os.PathLike[str],
+    *,
+    words: int = PASSAGE_WORDS,
+    format: Format = "auto",
+    splitter: TextSplitter | None = None,
+    on_bad_record: OnBadRecord = "error",
+    report: Callable[[DataError], None] | None = None,
+) -> list[Passage]:
+    """Reads a corpus into memory; `iter_passages` says what is read and what the arguments mean.
 
-    The title is a Markdown file's first heading, else the file name; the id is a hash of title and
-    text, so that the same content always has the same id. `metadata` keeps the file ("source",
-    relative to the folder) and the number of the passage in it ("part"). Hidden files and folders
-    are left out, and so are files that are not text, with a warning.
+    A passage that occurs several times is read once.
+
+    Raises:
+        DataError: as `iter_passages`; an id that stands for two different passages is a bad record too,
+            with both places.
+    """
+    corpus = _Corpus(Path(path), format, Chunker(words, splitter), on_bad_record, report)
+    known: dict[str, Located] = {}
+    for place, passage in corpus.passages():
+        first_place, first = known.setdefault(passage.id, (place, passage))
+        if (first.title, first.text) != (passage.title, passage.text):
+            corpus.leave_out(DataError(f"{place}: the id {passage.id!r} stands for another passage in {first_place}"))
+    return [passage for _, passage in known.values()]
+
+
+def iter_passages(
+    path: str | os.PathLike[str],
+    *,
+    words: int = PASSAGE_WORDS,
+    format: Format = "auto",
+    splitter: TextSplitter | None = None,
+    on_bad_record: OnBadRecord = "error",
+    report: Callable[[DataError], None] | None = None,
+) -> Iterator[Passage]:
+    """Yields the passages of a file, or of all files in a folder and its subfolders, in flat memory.
+
+    Documents are text, Markdown, HTML and PDF files. They are split into passages with the title of the
+    document, and with "part", the number of the passage in its file, and in a PDF "page" as metadata.
+
+    Dumps are JSON Lines and tab-separated values in the layouts of Tevatron, BEIR, DPR, MS MARCO, Pyserini
+    and FlashRAG (see `read_jsonl`, `read_tsv`, `read_msmarco`). A record is a passage already and stays
+    whole up to four times `words`; a longer one is split, with "part" and the record's id, "record_id",
+    as metadata. The other fields of a record become metadata.
+
+    Every passage has the name of its file as metadata, "source". Its id is that of its record, with "#1",
+    "#2" … if that was split; where there is none, a hash of title and text, so that the same content
+    always has the same id. Ids are not compared here, which would take memory: `read_passages` and the
+    stores do.
+
+    Files other than PDF may be packed with gzip. In a folder, hidden files are left out, links to folders are not
+    followed, and of a BEIR data set only the corpus is read.
 
     Args:
-        path: a .txt or .md file, or a folder.
+        path: a file or a folder.
         words: length of a passage (see `split_text`).
+        format: "auto" goes by the name of each file and, where that says nothing, by its first line;
+            "documents" does too, and leaves out dumps; any other reads all files as what it says.
+            "tsv" has a header and quotes fields as CSV does (DPR), "msmarco" neither.
+        splitter: a text splitter of LangChain or LlamaIndex that takes the place of ours, for records
+            too. A text file of more than a million characters goes through it in parts.
+        on_bad_record: whether a record, page or file that cannot be read is an error, or left out. What
+            is left out is counted, and the first few are named in a warning at the end.
+        report: called with the error of everything that is left out.
 
     Raises:
-        DataError: if there is no such path or no readable text.
+        DataError: for a bad record, with its place; if there is no such path or no readable text.
+        MissingExtraError: if the package that reads a file's format is not installed.
+        SettingsError: if a setting has an impossible value.
     """
-    root = Path(path).expanduser()
-    wanted = " and ".join(SUFFIXES)
-    if not root.exists():
-        msg = f"there is no file or folder {str(root)!r}; give a text file ({wanted}) or a folder"
-        raise DataError(msg)
-    if root.is_file() and root.suffix.lower() not in SUFFIXES:
-        msg = f"{str(root)!r} is not read: only {wanted} files are; convert it to text first"
-        raise DataError(msg)
-    files = [root] if root.is_file() else _text_files(root)
-    base = root.parent if root.is_file() else root
-    passages = [p for file in files for p in _read_file(file, file.relative_to(base).as_posix(), words)]
-    if not passages:
-        found = f"{len(files)} such file(s), all without text" if files else "no such file"
-        msg = f"no readable text in {str(root)!r}: {wanted} files are read, and there is {found}"
-        raise DataError(msg)
-    return passages
-
-
-def split_text(text: str, words: int = PASSAGE_WORDS) -> Iterator[str]:
-    """Splits a text into pieces of at most about `words` words, at sentence ends where possible.
-
-    No word is lost and the order is kept; white space becomes single spaces. A last piece shorter
-    than a quarter of `words` joins the one before. Very long words count for several, and one that
-    would fill a piece alone is cut.
-
-    Raises:
-        SettingsError: if `words` is below 1.
-    """
-    if words < 1:
-        msg = f"words={words} per passage is impossible; the usual length is {PASSAGE_WORDS}"
-        raise SettingsError(msg)
-    waiting: list[str] = []
-    piece: list[str] = []
-    size = 0
-    for sentence in _sentences(text, words):
-        length = sum(map(_weight, sentence))
-        if piece and size + length > words:
-            if waiting:
-                yield " ".join(waiting)
-            waiting, piece, size = piece, [], 0
-        piece = piece + sentence
-        size += length
-    if waiting and size >= words / 4:
-        yield " ".join(waiting)
-        waiting = []
-    if waiting or piece:
-        yield " ".join(waiting + piece)
+    corpus = _Corpus(Path(path), format, Chunker(words, splitter), on_bad_record, report)
+    return (passage for _, passage in corpus.passages())
 
 
 def content_id(*parts: str) -> str:
@@ -100,67 +102,89 @@ def content_id(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _text_files(folder: Path) -> list[Path]:
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return sorted(f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts))
+class _Corpus:
+    """One reading of a corpus, and what it leaves out."""
 
+    def __init__(
+        self,
+        path: Path,
+        format: Format,
+        chunker: Chunker,
+        on_bad_record: OnBadRecord,
+        report: Callable[[DataError], None] | None,
+    ) -> None:
+        if on_bad_record not in get_args(OnBadRecord):
+            msg = f"on_bad_record={on_bad_record!r} is unknown; choose one of {', '.join(get_args(OnBadRecord))}"
+            raise SettingsError(msg)
+        self._root = path.expanduser()
+        self._format = format
+        self._chunker = chunker
+        self._on_bad_record = on_bad_record
+        self._report = report or (lambda _error: None)
+        self._left_out = 0
+        self._shown: list[str] = []
+        check_corpus(self._root, format)
 
-def _read_file(file: Path, source: str, words: int) -> Iterator[Passage]:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        msg = f"cannot read {str(file)!r}: {error.strerror or error}"
-        raise DataError(msg) from error
-    text = _decode(data, source)
-    title = _title(text, file)
-    for part, piece in enumerate(split_text(text, words), 1):
-        yield Passage(piece, title, content_id(title, piece), metadata={"source": source, "part": part})
+    def passages(self) -> Iterator[Located]:
+        """Yields the passages with their places; at the end, warns of what was left out.
 
+        Raises:
+            DataError: for a bad record if those are errors, and if there is no passage at all.
+        """
+        files = passages = 0
+        for kind, file in self._good(find_files(self._root, self._format)):
+            files += 1
+            split = self._documents if kind in DOCUMENTS else self._records
+            for passage in split(self._good(READERS[kind](file)), file.name):
+                yield passage
+                passages += 1
+        self._finish(files, passages)
 
-def _decode(data: bytes, source: str) -> str:
-    encoding = next((encoding for bom, encoding in _BOMS if data.startswith(bom)), "utf-8")
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", "replace")
-        if "\0" not in text:
-            log.warning("%s is not %s; it is read as Windows-1252", source, encoding.upper())
-    if "\0" in text:
-        log.warning("%s is left out: it holds zero bytes, so it is not a text file", source)
-        return ""
-    return text
+    def leave_out(self, error: DataError) -> None:
+        """Counts a bad record, or raises its error."""
+        if self._on_bad_record == "error":
+            raise error
+        self._report(error)
+        self._left_out += 1
+        if len(self._shown) < _SHOWN:
+            self._shown.append(str(error))
 
+    def _good(self, read: Iterable[T | DataError]) -> Iterator[T]:
+        for item in read:
+            if isinstance(item, DataError):
+                self.leave_out(item)
+            else:
+                yield item
 
-def _title(text: str, file: Path) -> str:
-    heading = _HEADING.search(_CODE_BLOCK.sub("", text)) if file.suffix.lower() == ".md" else None
-    return heading.group(1) if heading else file.stem
+    def _documents(self, wholes: Iterator[Located], source: str) -> Iterator[Located]:
+        part = 0
+        for place, whole in wholes:
+            for piece in self._chunker.document(whole.text):
+                part += 1
+                metadata = {"source": source, "part": part, **whole.metadata}
+                yield place, Passage(piece, whole.title, content_id(whole.title, piece), metadata=metadata)
 
+    def _records(self, wholes: Iterator[Located], source: str) -> Iterator[Located]:
+        for place, whole in wholes:
+            pieces = list(self._chunker.record(whole.text))
+            for part, piece in enumerate(pieces, 1):
+                key, metadata = whole.id, {"source": source, **whole.metadata}
+                if len(pieces) > 1:
+                    metadata["part"] = part
+                    if whole.id:
+                        metadata["record_id"] = whole.id
+                        key = f"{whole.id}#{part}"
+                yield place, Passage(piece, whole.title, key or content_id(whole.title, piece), metadata=metadata)
 
-def _sentences(text: str, words: int) -> Iterator[list[str]]:
-    for paragraph in _PARAGRAPH.split(text):
-        parts = [part for word in paragraph.split() for part in _cut_word(word, words)]
-        sentence: list[str] = []
-        size = 0
-        for i, word in enumerate(parts):
-            if sentence and size + _weight(word) > words:
-                yield sentence
-                sentence, size = [], 0
-            sentence.append(word)
-            size += _weight(word)
-            if i + 1 == len(parts) or _ends_sentence(word, parts[i + 1]):
-                yield sentence
-                sentence, size = [], 0
-
-
-def _ends_sentence(word: str, following: str) -> bool:
-    return bool(_SENTENCE_END.search(word)) and not _INITIAL.match(word) and not following[0].islower()
-
-
-def _weight(word: str) -> int:
-    return 1 + max(0, len(word) - _LONG_WORD) // _CHARACTERS_PER_WORD
-
-
-def _cut_word(word: str, words: int) -> Iterator[str]:
-    longest = _LONG_WORD + _CHARACTERS_PER_WORD * words - 1
-    for start in range(0, len(word), longest):
-        yield word[start : start + longest]
+    def _finish(self, files: int, passages: int) -> None:
+        root, first = os.fspath(self._root), "; ".join(self._shown)
+        if passages and self._left_out:
+            log.warning(
+                "%d bad records of %r are left out, %d passages are read; %s", self._left_out, root, passages, first
+            )
+        if not passages:
+            found = f"{files} such file(s), all without text" if files else "no such file"
+            msg = f"no readable text in {root!r}: {wanted(self._format)} files are read, and there is {found}"
+            if self._left_out:
+                msg = f"{msg}; {self._left_out} bad records are left out: {first}"
+            raise DataError(msg)

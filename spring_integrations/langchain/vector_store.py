@@ -1,0 +1,103 @@
+"""Any LangChain vector store in the place of Chroma: bulk ingest that can be stopped, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from langchain_core.documents import Document
+from langchain_core.vectorstores import VectorStore
+
+from spring_integrations.errors import SettingsError
+from spring_integrations.langchain.passages import as_document, as_passage
+from spring_integrations.passages import Passage
+from spring_integrations.retrieval.bm25 import check_top
+from spring_integrations.retrieval.ingest import OnConflict, Vectors, add_passages, content_of
+
+_ID, _CONTENT = "passage_id", "content_hash"
+
+
+class PassageVectorStore:
+    """A vector store as an index of passages: for a corpus that outgrows one machine.
+
+    The store embeds with its own `Embeddings`; `SpringEmbeddings` gives it those of this package. Ids
+    are UUIDs made of the passages' own ids or contents, so adding twice adds nothing.
+    """
+
+    def __init__(
+        self, store: VectorStore, *, scores: Literal["similarity", "distance"] = "similarity", batch_size: int = 512
+    ) -> None:
+        """Wraps a vector store.
+
+        Args:
+            store: any one with `get_by_ids`, by which it is seen what is in.
+            scores: what its `similarity_search_with_score` returns: Qdrant, Milvus with inner product and
+                Elasticsearch similarities, Chroma, FAISS and PGVector distances.
+            batch_size: passages a write.
+        """
+        self.store = store
+        self._sign = -1.0 if scores == "distance" else 1.0
+        self._batch_size = batch_size
+
+    def add(
+        self,
+        passages: Iterable[Passage],
+        *,
+        on_conflict: OnConflict = "error",
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Adds the passages that are not yet in (see `PassageStore.add`); returns how many there were.
+
+        Raises:
+            DataError: for an id that stands there with other content.
+        """
+        return add_passages(self, passages, on_conflict=on_conflict, progress=progress)
+
+    def search(self, query: str, k: int = 3) -> list[Passage]:
+        """Returns the k nearest passages, best first, with scores of which the greater is the better.
+
+        Raises:
+            SettingsError: if k is below 1, or the store's scores run the other way than `scores` says.
+        """
+        found = self.store.similarity_search_with_score(query, check_top(k))
+        values = [self._sign * float(score) for _, score in found]
+        if values and values[0] < values[-1]:
+            msg = f"{type(self.store).__name__} gives {found[0][1]} for the best and {found[-1][1]} for the last: "
+            other = "similarity" if self._sign < 0 else "distance"
+            raise SettingsError(msg + f"give scores={other!r}")
+        return [_as_found(document, value) for (document, _), value in zip(found, values, strict=True)]
+
+    def search_many(self, queries: Sequence[str], k: int = 3) -> list[list[Passage]]:
+        """Returns what `search` returns, for each query."""
+        return [self.search(query, k) for query in queries]
+
+    def batch_limit(self) -> int:
+        """Returns the most passages that one write has."""
+        return self._batch_size
+
+    def contents(self, keys: list[str]) -> dict[str, str]:
+        """Returns the content hashes of those keys that are in."""
+        found = self.store.get_by_ids(list(dict.fromkeys(keys)))
+        return {str(document.id): document.metadata.get(_CONTENT, "") for document in found}
+
+    def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
+        """Yields nothing: the store embeds what it writes."""
+        return iter(())
+
+    def write(self, passages: dict[str, Passage], vectors: Vectors) -> None:
+        """Writes passages by key, in place of what stands there."""
+        self.store.add_documents([_as_stored(p) for p in passages.values()], ids=list(passages))
+
+
+def _as_stored(passage: Passage) -> Document:
+    # The title stands in the text, because that is what the store embeds.
+    marks = {_ID: passage.id, _CONTENT: content_of(passage)}
+    return Document(passage.titled(), metadata=as_document(passage).metadata | marks)
+
+
+def _as_found(document: Document, score: float) -> Passage:
+    found = as_passage(document, score)
+    own_id = found.metadata.get(_ID) or found.id
+    rest = {name: value for name, value in found.metadata.items() if name not in (_ID, _CONTENT)}
+    return replace(found, text=found.text.removeprefix(f"{found.title}\n"), id=own_id, metadata=rest)

@@ -1,0 +1,151 @@
+"""A folder that holds an index and how it was made, so that it can be opened by its name alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from spring_integrations.errors import DataError, SettingsError, StorageError
+from spring_integrations.passages import Index, Passage
+from spring_integrations.retrieval.bm25 import BM25Index
+from spring_integrations.retrieval.embedders import load_embedder
+from spring_integrations.retrieval.hybrid import HybridIndex
+from spring_integrations.retrieval.ingest import OnConflict
+from spring_integrations.retrieval.store import DEFAULT_COLLECTION, PassageStore
+
+RetrieverKind = Literal["hybrid", "dense", "bm25"]
+_FILE = "index.json"
+_BM25, _CHROMA = "bm25", "chroma"
+
+
+@dataclass(frozen=True)
+class IndexFolder:
+    """How the index in a folder was made.
+
+    Attributes:
+        path: the folder.
+        retriever: "dense" (vectors in Chroma), "bm25", or "hybrid", which has both.
+        embedder: as `load_embedder` takes it.
+        collection: name of the Chroma collection.
+        server: address of the Chroma server that holds it; "" keeps it in the folder.
+    """
+
+    path: Path
+    retriever: RetrieverKind = "hybrid"
+    embedder: str = "minilm"
+    collection: str = DEFAULT_COLLECTION
+    server: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError for an unknown kind of retriever."""
+        object.__setattr__(self, "path", Path(self.path).expanduser())
+        if self.retriever not in get_args(RetrieverKind):
+            msg = f"retriever={self.retriever!r} is none of {', '.join(get_args(RetrieverKind))}"
+            raise SettingsError(msg)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> IndexFolder:
+        """Reads how the index in a folder was made.
+
+        Raises:
+            DataError: if there is none.
+        """
+        folder = Path(path)
+        try:
+            return cls(folder, **json.loads((folder.expanduser() / _FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            msg = f"there is no index in {str(folder)!r}; make one with: spring-rag ingest DOCUMENTS --index {folder}"
+            raise DataError(msg) from error
+
+    def add(
+        self,
+        passages: Iterable[Passage],
+        *,
+        on_conflict: OnConflict = "error",
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Adds the passages that are not yet in (see `PassageStore.add`).
+
+        BM25 holds all passages in memory meanwhile; "dense" holds a few batches.
+
+        Returns:
+            The number of passages that were new.
+
+        Raises:
+            DataError: if the folder holds an index that was made otherwise, and as `PassageStore.add`.
+            StorageError: if the folder cannot be written.
+        """
+        self._record()
+        if self.retriever == "dense":
+            return self._store().add(passages, on_conflict=on_conflict, progress=progress)
+        kept: list[Passage] = []
+        if self.retriever == "hybrid":
+            self._store().add(_kept(passages, kept), on_conflict=on_conflict, progress=progress)
+        else:
+            kept.extend(passages)
+            if progress:
+                progress(len(kept))
+        home = self.path / _BM25
+        if not home.exists():
+            index = BM25Index.build(kept, on_conflict=on_conflict)
+            index.save(home)
+            return len(index)
+        before = BM25Index.load(home)
+        index = before.extended(kept, on_conflict=on_conflict)
+        if index is not before:
+            index.save(home)
+        return len(index) - len(before)
+
+    def open(self, retriever: RetrieverKind | None = None) -> Index:
+        """Opens the index, or one of a hybrid's two.
+
+        Raises:
+            SettingsError: if a retriever is asked for that the folder has no index for.
+            DataError: if the index is damaged or empty.
+        """
+        kind = retriever or self.retriever
+        if kind not in (self.retriever, *(("dense", "bm25") if self.retriever == "hybrid" else ())):
+            msg = f"{str(self.path)!r} holds a {self.retriever} index, not {kind!r}; ingest once more with it"
+            raise SettingsError(msg)
+        if kind == "bm25":
+            return BM25Index.load(self.path / _BM25)
+        store = self._store()
+        if not len(store):
+            msg = f"the index in {str(self.path)!r} is empty; ingest documents first"
+            raise DataError(msg)
+        return store if kind == "dense" else HybridIndex([BM25Index.load(self.path / _BM25), store])
+
+    def _store(self) -> PassageStore:
+        where = self.server or self.path / _CHROMA
+        return PassageStore.open(where, load_embedder(self.embedder), name=self.collection)
+
+    def _record(self) -> None:
+        settings = {name: value for name, value in asdict(self).items() if name != "path"}
+        if (self.path / _FILE).exists():
+            found = IndexFolder.load(self.path)
+            if found != self:
+                changed = _differences(asdict(found), settings)
+                msg = f"the index in {str(self.path)!r} was made otherwise: {changed}; choose another folder"
+                raise DataError(msg)
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / _FILE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        except OSError as error:
+            msg = f"cannot write an index to {str(self.path)!r}: {error.strerror or error}"
+            raise StorageError(msg) from error
+
+
+def _kept(passages: Iterable[Passage], kept: list[Passage]) -> Iterator[Passage]:
+    for passage in passages:
+        kept.append(passage)
+        yield passage
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    changed = (name for name, value in wanted.items() if found[name] != value)
+    return ", ".join(f"{name} is {found[name]!r}, not {wanted[name]!r}" for name in changed)

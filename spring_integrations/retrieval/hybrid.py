@@ -1,0 +1,68 @@
+"""Reciprocal rank fusion: several indexes as one (Cormack, Clarke and Buettcher 2009)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from spring_integrations.errors import SettingsError
+from spring_integrations.passages import Index, Passage
+from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
+from spring_integrations.retrieval.ingest import key_of
+
+RANK_CONSTANT = 60
+CANDIDATES = 100
+
+
+class HybridIndex:
+    """Fuses what several indexes find: a passage's score is the sum of weight / (60 + rank) over them.
+
+    The indexes hold the same passages, say BM25 and a vector store. Ranks are fused and not scores,
+    which differ in scale; the fused scores are close to each other, so marginalised decoding wants a
+    low temperature with them.
+    """
+
+    def __init__(
+        self, indexes: Sequence[Index], *, weights: Sequence[float] | None = None, candidates: int = CANDIDATES
+    ) -> None:
+        """Keeps the indexes.
+
+        Args:
+            indexes: two or more.
+            weights: of their votes; None counts all alike.
+            candidates: passages asked of each; at least as many as are wanted in the end.
+
+        Raises:
+            SettingsError: if there are not as many weights as indexes, or one is not above 0.
+        """
+        self._indexes = tuple(indexes)
+        self._weights = tuple(weights) if weights is not None else (1.0,) * len(self._indexes)
+        if len(self._indexes) < 2 or len(self._weights) != len(self._indexes) or min(self._weights) <= 0:
+            msg = f"a hybrid needs two indexes or more and a weight above 0 for each, got weights {self._weights}"
+            raise SettingsError(msg)
+        self._candidates = check_top(candidates)
+
+    def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
+        """Returns the k best passages with their fused scores, best first; all if there are fewer.
+
+        Raises:
+            SettingsError: if k is below 1.
+        """
+        return self.search_many([query], k)[0]
+
+    def search_many(self, queries: Sequence[str], k: int = DEFAULT_TOP) -> list[list[Passage]]:
+        """Returns what `search` returns, for each query."""
+        each = max(check_top(k), self._candidates)
+        found = [index.search_many(queries, each) for index in self._indexes]
+        return [self._fused(rankings)[:k] for rankings in zip(*found, strict=True)]
+
+    def _fused(self, rankings: Sequence[list[Passage]]) -> list[Passage]:
+        scores: dict[str, float] = {}
+        passages: dict[str, Passage] = {}
+        for weight, ranking in zip(self._weights, rankings, strict=True):
+            for rank, passage in enumerate(ranking, 1):
+                key = key_of(passage)
+                passages.setdefault(key, passage)
+                scores[key] = scores.get(key, 0.0) + weight / (RANK_CONSTANT + rank)
+        best = sorted(scores, key=lambda key: -scores[key])
+        return [replace(passages[key], score=scores[key]) for key in best]

@@ -1,0 +1,1 @@
+"""Readers of corpus files, and the splitting of long texts into passages."""

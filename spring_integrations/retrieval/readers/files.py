@@ -1,0 +1,134 @@
+"""The files of a corpus and their formats."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+from spring_integrations.errors import DataError, SettingsError
+from spring_integrations.retrieval.readers.documents import read_html, read_markdown, read_pdf, read_text
+from spring_integrations.retrieval.readers.records import has_header, read_jsonl, read_msmarco, read_tsv
+from spring_integrations.retrieval.readers.source import Located, SourceFile
+
+Format = Literal["auto", "documents", "text", "markdown", "html", "pdf", "jsonl", "tsv", "msmarco"]
+
+DOCUMENTS = ("text", "markdown", "html", "pdf")
+READERS: dict[str, Callable[[SourceFile], Iterator[Located | DataError]]] = {
+    "text": read_text,
+    "markdown": read_markdown,
+    "html": read_html,
+    "pdf": read_pdf,
+    "jsonl": read_jsonl,
+    "tsv": read_tsv,
+    "msmarco": read_msmarco,
+}
+_SUFFIXES = {
+    ".pdf": "pdf",
+    ".html": "html",
+    ".htm": "html",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".tsv": "tsv",
+    ".markdown": "markdown",
+    ".md": "markdown",
+    ".txt": "text",
+}
+_BEIR_CORPUS = ("corpus.jsonl", "corpus.jsonl.gz")
+_BEIR_REST = ("queries.jsonl", "queries.jsonl.gz", "qrels")
+
+
+def check_corpus(root: Path, format: Format) -> None:
+    """Checks what can be checked before reading.
+
+    Raises:
+        DataError: if there is no such file or folder.
+        SettingsError: if the format is unknown.
+    """
+    if format not in get_args(Format):
+        msg = f"format={format!r} is unknown; choose one of {', '.join(get_args(Format))}"
+        raise SettingsError(msg)
+    if not root.exists():
+        msg = f"there is no file or folder {os.fspath(root)!r}; give a file ({wanted(format)}) or a folder"
+        raise DataError(msg)
+
+
+def find_files(root: Path, format: Format) -> Iterator[tuple[str, SourceFile] | DataError]:
+    """Yields a file, or the files of a folder in the order of their names, with the reader of each.
+
+    What is no error: hidden files, files in a folder that are of no known format, links to folders.
+    """
+    if not root.is_dir():
+        file = SourceFile(root, root.name)
+        kind = _kind(file, format) or (_sniff(file) if format == "auto" else None)
+        yield (
+            (kind, file)
+            if kind
+            else file.fault(f"not read: only {wanted(format)} files are; if it is one of them, name its format")
+        )
+        return
+    beir = next((root / name for name in _BEIR_CORPUS if (root / name).is_file()), None)
+    if format == "auto" and beir and any((root / name).exists() for name in _BEIR_REST):
+        yield "jsonl", SourceFile(beir, beir.name)
+        return
+    for path in _walk(root, root):
+        if isinstance(path, DataError):
+            yield path
+        elif kind := _kind(file := SourceFile(path, path.relative_to(root).as_posix()), format):
+            yield kind, file
+
+
+def wanted(format: Format) -> str:
+    """Returns the names of the file types that a format stands for, for messages."""
+    if format not in ("auto", "documents"):
+        return format
+    names = [suffix for suffix, kind in _SUFFIXES.items() if format == "auto" or kind in DOCUMENTS]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _walk(folder: Path, root: Path) -> Iterator[Path | DataError]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        yield SourceFile(folder, folder.relative_to(root).as_posix()).fault(
+            f"cannot list the folder: {error.strerror or error}", cause=error
+        )
+        return
+    for entry in found:
+        if entry.name.startswith("."):
+            continue
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(path, root)
+        elif path.is_file():
+            yield path
+
+
+def _kind(file: SourceFile, format: Format) -> str | None:
+    if format not in ("auto", "documents"):
+        return format
+    kind = _SUFFIXES.get(file.suffix)
+    if format == "documents":
+        return kind if kind in DOCUMENTS else None
+    return "msmarco" if kind == "tsv" and not has_header(_first_line(file)) else kind
+
+
+def _sniff(file: SourceFile) -> str | None:
+    """Returns the format of a file whose name says nothing."""
+    line = _first_line(file).lstrip().lower()
+    if line.startswith("%pdf-"):
+        return "pdf"
+    if line.startswith(("<!doctype html", "<html")):
+        return "html"
+    try:
+        return "jsonl" if isinstance(json.loads(line), dict) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _first_line(file: SourceFile) -> str:
+    texts = (line[1] for line in file.lines() if not isinstance(line, DataError))
+    return next((text for text in texts if text.strip()), "")
