@@ -28,6 +28,9 @@ from common import circumstances
 
 from spring_integrations import Passage
 from spring_integrations.demo import load_demo
+from spring_integrations.evaluation.datasets import load_questions
+from spring_integrations.evaluation.questions import Question
+from spring_integrations.evaluation.ranking import evaluate_retriever
 from spring_integrations.passages import Index
 from spring_integrations.retrieval import BM25Index, HybridIndex, MiniLMEmbedder, PassageStore, split_text
 
@@ -162,37 +165,37 @@ def bm25_rates(passages: list[Passage], questions: Sequence[str]) -> dict[str, f
 
 def recall(path: Path | None) -> dict[str, dict[str, float]]:
     """Prints and returns recall in percent by retriever and k."""
-    if path is None:
-        demo = load_demo()
-        passages = list(demo.passages)
-        asked = [(q.question, p.text) for q in demo.questions for p in passages if p.id == q.passage_id]
-    else:
-        rows = list(records([path]))
-        passages = [Passage(text, title) for text, title in {r["passage"]: r["title"] for r in rows}.items()]
-        asked = [(r["question"], r["passage"]) for r in rows]
-    questions = [question for question, _ in asked]
+    questions = demo_questions() if path is None else load_questions(path)
+    titles = {p.text: p.title for q in questions for p in q.gold_passages}
+    passages = [Passage(text, title) for text, title in titles.items()]
     table = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        dense = PassageStore.open(folder, MiniLMEmbedder())
-        dense.add(passages)
         bm25 = BM25Index.build(passages)
-        coarse = PassageStore.open(folder, MiniLMEmbedder(dtype="bfloat16"), name="bfloat16")
-        coarse.add(passages)
+        dense, coarse = (
+            PassageStore.open(folder, MiniLMEmbedder(dtype=dtype), name=dtype) for dtype in ("float32", "bfloat16")
+        )
+        for store in (dense, coarse):
+            store.add(passages)
         indexes: dict[str, Index] = {
             "bm25": bm25,
             "minilm": dense,
             "minilm-bf16": coarse,
-            "hybrid": HybridIndex([bm25, dense]),
+            "hybrid": HybridIndex([dense, bm25]),
+            "hybrid-4:1": HybridIndex([dense, bm25], weights=(4, 1)),
         }
         print(f"\n{'recall, %':12} " + " ".join(f"{f'@{k}':>6}" for k in TOP))
         for name, index in indexes.items():
-            found = index.search_many(questions, max(TOP))
-            ranks = [[p.text for p in ps].index(gold) if gold in [p.text for p in ps] else None
-                     for ps, (_, gold) in zip(found, asked, strict=True)]  # fmt: skip
-            hits = {f"@{k}": 100 * sum(r is not None and r < k for r in ranks) / len(ranks) for k in TOP}
-            table[name] = {at: round(value, 1) for at, value in hits.items()}
+            found = evaluate_retriever(index, questions, TOP)
+            table[name] = {f"@{k}": round(100 * found[f"recall@{k}"], 1) for k in TOP}
             print(f"{name:12} " + " ".join(f"{value:>6.1f}" for value in table[name].values()))
     return table
+
+
+def demo_questions() -> list[Question]:
+    """Returns the demo's questions with their gold passages."""
+    demo = load_demo()
+    by_id = {p.id: p for p in demo.passages}
+    return [Question(str(i), q.question, q.answers, (by_id[q.passage_id],)) for i, q in enumerate(demo.questions)]
 
 
 def plot(memory: dict[int, float], path: Path) -> None:

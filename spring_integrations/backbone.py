@@ -1,4 +1,4 @@
-"""A frozen causal language model, its tokenizer, and the embedding wrapper for virtual ids.
+"""A frozen language model, its tokenizer, and the embedding wrapper for virtual ids.
 
 Virtual tokens are ids from V on, where V is the number of rows of the backbone's own embedding
 table. The wrapper looks them up in a table of its own; ids below V go to the original module, which
@@ -13,12 +13,21 @@ import hashlib
 import logging
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from typing_extensions import Self
 
 from spring_integrations.errors import BackboneError, PromptError, TokensError
 from spring_integrations.prompt import RagPrompt
@@ -110,21 +119,22 @@ def fingerprint(embedding: nn.Module) -> str:
 
 
 class Backbone:
-    """A frozen model and its tokenizer, with a place for virtual tokens.
+    """A frozen causal language model and its tokenizer, with a place for virtual tokens.
 
     One backbone serves any number of token tables and threads; `lock` guards the model, `text_lock`
     the tokenizer: a stream is decoded while the model runs.
     """
 
+    _kind: ClassVar[str] = "a causal language model"
+    _loader: ClassVar[Any] = AutoModelForCausalLM
+
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str = "") -> None:
         """Keeps the objects as they are; the model is put into eval mode.
 
         Raises:
-            BackboneError: if the model is not a decoder with an input embedding.
+            BackboneError: if the model is of another kind than this class is for.
         """
-        if getattr(model.config, "is_encoder_decoder", False):
-            msg = f"{type(model).__name__} is an encoder-decoder; virtual tokens need a causal language model"
-            raise BackboneError(msg)
+        self._check_kind(model.config, type(model).__name__)
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
@@ -143,11 +153,12 @@ class Backbone:
         quantization_config: Any = None,
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
-    ) -> Backbone:
+    ) -> Self:
         """Loads a local folder, a hub id, or "demo" (the embedded backbone).
 
         Raises:
-            BackboneError: if it cannot be loaded; the message names the id and the way out.
+            BackboneError: if it cannot be loaded, or is of another kind than this class is for; the
+                message names the id and the way out.
         """
         source = str(DEMO_FOLDER) if model_id == DEMO_ID else str(Path(model_id).expanduser())
         shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -160,11 +171,30 @@ class Backbone:
             settings["attn_implementation"] = attn_implementation
         try:
             config = AutoConfig.from_pretrained(source, **shared)
+        except (OSError, ValueError) as error:
+            raise BackboneError(_load_failure(model_id, cls._kind, error)) from error
+        # Before the weights: of a BART folder the causal loader would take the decoder alone.
+        cls._check_kind(config, repr(model_id))
+        try:
             tokenizer = AutoTokenizer.from_pretrained(source, **shared)
-            model = AutoModelForCausalLM.from_pretrained(source, config=config, **settings)
+            model = cls._loader.from_pretrained(source, config=config, **settings)
         except (OSError, ValueError, SafetensorError) as error:
-            raise BackboneError(_load_failure(model_id, error)) from error
+            raise BackboneError(_load_failure(model_id, cls._kind, error)) from error
         return cls(model, tokenizer, model_id)
+
+    @classmethod
+    def _check_kind(cls, config: PretrainedConfig, name: str) -> None:
+        if getattr(config, "is_encoder_decoder", False):
+            msg = (
+                f"{name} is an encoder-decoder, but a causal language model is needed here; for answers marginalised "
+                "over passages, spring_integrations.decoding.Seq2SeqModel takes it"
+            )
+            raise BackboneError(msg)
+
+    @property
+    def _embedding_owner(self) -> Any:
+        """The module whose input embedding knows virtual ids."""
+        return self.model
 
     @property
     def width(self) -> int:
@@ -219,17 +249,17 @@ class Backbone:
             )
             raise TokensError(msg)
         with self.lock:
-            current = self.model.get_input_embeddings()
+            current = self._embedding_owner.get_input_embeddings()
             if not isinstance(current, VirtualEmbedding):
                 current = VirtualEmbedding(current)
-                self.model.set_input_embeddings(current)
+                self._embedding_owner.set_input_embeddings(current)
             return current.add(tokens)
 
     def detach(self) -> None:
         """Gives the model its original embedding module back."""
         with self.lock:
-            if isinstance(current := self.model.get_input_embeddings(), VirtualEmbedding):
-                self.model.set_input_embeddings(current.base)
+            if isinstance(current := self._embedding_owner.get_input_embeddings(), VirtualEmbedding):
+                self._embedding_owner.set_input_embeddings(current.base)
 
     def encode(self, prompt: RagPrompt, virtual_ids: range) -> list[int]:
         """Returns the ids of a prompt with the virtual ids at its boundary.
@@ -270,9 +300,48 @@ class Backbone:
         return self._seamed
 
 
-def _load_failure(model_id: str, error: Exception) -> str:
+class Seq2SeqBackbone(Backbone):
+    """A frozen encoder-decoder (BART, T5) and its tokenizer.
+
+    Virtual tokens stand in the encoder's input. The decoder's embedding is the original module, tied or not.
+    """
+
+    _kind = "an encoder-decoder"
+    _loader = AutoModelForSeq2SeqLM
+
+    @classmethod
+    def _check_kind(cls, config: PretrainedConfig, name: str) -> None:
+        if not getattr(config, "is_encoder_decoder", False):
+            msg = f"{name} is no encoder-decoder; load it with Backbone or SpringModel"
+            raise BackboneError(msg)
+
+    @property
+    def _embedding_owner(self) -> Any:
+        # The model itself would set the encoder's and the decoder's embedding to one module, which in
+        # BART loses the encoder's scale.
+        return self.model.get_encoder()
+
+    @property
+    def decoder_start(self) -> list[int]:
+        """Ids that the decoder is given before the first one it generates.
+
+        Raises:
+            BackboneError: if the checkpoint names none.
+        """
+        config, fallback = self.model.generation_config, self.model.config
+        first = getattr(config, "decoder_start_token_id", None)
+        first = getattr(fallback, "decoder_start_token_id", None) if first is None else first
+        first = self.tokenizer.bos_token_id if first is None else first
+        if first is None:
+            msg = f"{self.name} names no decoder_start_token_id; set model.generation_config.decoder_start_token_id"
+            raise BackboneError(msg)
+        forced = getattr(config, "forced_bos_token_id", None)
+        return [int(first)] if forced is None else [int(first), int(forced)]
+
+
+def _load_failure(model_id: str, kind: str, error: Exception) -> str:
     if Path(model_id).expanduser().exists():
-        return f"{model_id!r} is no folder of a causal language model with its tokenizer: {_first_line(error)}"
+        return f"{model_id!r} is no folder of {kind} with its tokenizer: {_first_line(error)}"
     if model_id == DEMO_ID:
         return f"the embedded backbone is missing from this installation: {_first_line(error)}"
     return (

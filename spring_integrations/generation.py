@@ -7,12 +7,11 @@ sampled row draws from a generator of its own.
 
 from __future__ import annotations
 
-import inspect
 import math
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,11 +29,22 @@ from transformers import (
 )
 
 from spring_integrations.backbone import Backbone
+from spring_integrations.context_cache import (
+    Batch,
+    ContextCache,
+    input_device,
+    make_batch,
+    model_inputs,
+    pad_left,
+)
 from spring_integrations.detokenize import Completion, Reader, shared_length
 from spring_integrations.errors import SettingsError
 
+__all__ = ["DEFAULT_MAX_NEW_TOKENS", "GenerationSettings", "generate", "input_device", "pad_left", "score", "stream"]
+
 DEFAULT_MAX_NEW_TOKENS = 64
 MAX_BATCH_TOKENS = 16_384
+STAGE = 4  # steps after which rows that have ended leave a batch
 
 # name: (what is wanted, whether a value is that)
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -110,25 +120,51 @@ class GenerationSettings:
         return replace(self, **changes)
 
 
-def generate(backbone: Backbone, rows: Sequence[list[int]], settings: GenerationSettings) -> list[Completion]:
-    """Generates for all rows, in order; rows of similar length run together."""
+def generate(
+    backbone: Backbone,
+    rows: Sequence[list[int]],
+    settings: GenerationSettings,
+    *,
+    contexts: Sequence[list[int]] | None = None,
+    cache: ContextCache | None = None,
+) -> list[Completion]:
+    """Generates for all rows, in order; rows of similar length run together.
+
+    Args:
+        backbone: what generates.
+        rows: ids of the prompts.
+        settings: how to generate.
+        contexts: for each row the ids of its context, [] if it has none.
+        cache: keeps keys and values of contexts for later calls; None computes each row as a whole.
+    """
     reader = Reader(backbone, settings.stop)
+    contexts = contexts if contexts and cache is not None else [[]] * len(rows)
     results: dict[int, Completion] = {}
-    for part in _micro_batches(rows, settings.max_new_tokens, settings.num_beams):
-        ids, mask = pad_left([rows[i] for i in part], backbone.pad_id)
-        new = _run(backbone, reader, ids, mask, settings, part)
-        results |= {i: reader.complete(row) for i, row in zip(part, new, strict=True)}
+    for has_context in (True, False):
+        numbers = [i for i, context in enumerate(contexts) if bool(context) == has_context]
+        for part in _micro_batches(rows, numbers, settings.max_new_tokens, settings.num_beams):
+            chosen = [rows[i] for i in part], [contexts[i] for i in part]
+            batch = make_batch(backbone, *chosen, cache, settings.max_new_tokens)
+            new = _run(backbone, reader, batch, settings, part)
+            results |= {i: reader.complete(row) for i, row in zip(part, new, strict=True)}
     return [results[i] for i in range(len(rows))]
 
 
-def stream(backbone: Backbone, row: list[int], settings: GenerationSettings) -> Generator[str | Completion, None, None]:
+def stream(
+    backbone: Backbone,
+    row: list[int],
+    settings: GenerationSettings,
+    *,
+    context: list[int] | None = None,
+    cache: ContextCache | None = None,
+) -> Generator[str | Completion, None, None]:
     """Yields pieces of text as they are generated, and at last the whole as a `Completion`.
 
     The model runs in a worker thread. When the consumer stops, so does the model; an error in the
     model is raised here. Beam search knows its text only at the end: it gives one piece, and runs to its end.
     """
     if settings.num_beams > 1:
-        (whole,) = generate(backbone, [row], settings)
+        (whole,) = generate(backbone, [row], settings, contexts=[context or []], cache=cache)
         yield whole.text
         yield whole
         return
@@ -138,8 +174,8 @@ def stream(backbone: Backbone, row: list[int], settings: GenerationSettings) -> 
 
     def work() -> None:
         try:
-            ids, mask = pad_left([row], backbone.pad_id)
-            (new,) = _run(backbone, reader, ids, mask, settings, [0], _TokenSink(events.put, cancelled))
+            batch = make_batch(backbone, [row], [context or []], cache, settings.max_new_tokens)
+            (new,) = _run(backbone, reader, batch, settings, [0], _TokenSink(events.put, cancelled))
             events.put(new)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
             events.put(error)
@@ -170,19 +206,13 @@ def stream(backbone: Backbone, row: list[int], settings: GenerationSettings) -> 
 def score(backbone: Backbone, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float]:
     """Returns log p(answer | prompt) in nats for each pair, summed over the answer's tokens."""
     rows = [p + a for p, a in zip(prompts, answers, strict=True)]
-    accepts = inspect.signature(backbone.model.forward).parameters
     device = input_device(backbone)
     results = [0.0] * len(rows)
-    for part in _micro_batches(rows):
+    for part in _micro_batches(rows, range(len(rows))):
         ids, mask = (t.to(device) for t in pad_left([rows[i] for i in part], backbone.pad_id))
         keep = max(len(answers[i]) for i in part) + 1
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
-        if "position_ids" in accepts:
-            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
-        if "logits_to_keep" in accepts:
-            inputs["logits_to_keep"] = keep
         with backbone.lock:
-            logits = backbone.model(**inputs).logits
+            logits = backbone.model(**model_inputs(backbone, ids, mask, keep), use_cache=False).logits
         logits = logits[:, -keep:].float().log_softmax(-1).cpu()
         for row, i in enumerate(part):
             if answers[i]:
@@ -192,21 +222,12 @@ def score(backbone: Backbone, prompts: Sequence[list[int]], answers: Sequence[li
     return results
 
 
-def pad_left(rows: Sequence[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Returns ids and mask, both [rows, longest] int64; the mask comes from the lengths."""
-    longest = max(len(r) for r in rows)
-    ids = torch.full((len(rows), longest), pad_id)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, longest - len(row) :] = torch.tensor(row)
-        mask[i, longest - len(row) :] = 1
-    return ids, mask
-
-
-def _micro_batches(rows: Sequence[list[int]], extra: int = 0, beams: int = 1) -> Iterator[list[int]]:
+def _micro_batches(
+    rows: Sequence[list[int]], numbers: Iterable[int], extra: int = 0, beams: int = 1
+) -> Iterator[list[int]]:
     """Yields lists of row numbers, longest rows first, each within the token budget when padded."""
     part: list[int] = []
-    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
+    for i in sorted(numbers, key=lambda i: -len(rows[i])):
         size = (len(rows[part[0] if part else i]) + extra) * beams
         if part and size * (len(part) + 1) > MAX_BATCH_TOKENS:
             yield part
@@ -216,22 +237,15 @@ def _micro_batches(rows: Sequence[list[int]], extra: int = 0, beams: int = 1) ->
         yield part
 
 
-def input_device(backbone: Backbone) -> torch.device:
-    """Returns where ids have to be for the embedding to look them up."""
-    device: torch.device = next(backbone.model.get_input_embeddings().parameters()).device
-    return backbone.model.device if device.type == "meta" else device
-
-
 def _run(
     backbone: Backbone,
     reader: Reader,
-    ids: Tensor,
-    mask: Tensor,
+    batch: Batch,
     settings: GenerationSettings,
     numbers: list[int],
     sink: _TokenSink | None = None,
 ) -> list[list[int]]:
-    """Runs the model on one padded batch; returns the new ids of each row, up to and with its end."""
+    """Runs the model on one batch; returns the new ids of each row, up to and with its end."""
     config = GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         num_beams=settings.num_beams,
@@ -241,20 +255,66 @@ def _run(
     )
     criteria = StoppingCriteriaList()
     if settings.stop:
-        criteria.append(_StopStrings(reader, ids.shape[1]))
+        criteria.append(_StopStrings(reader, batch.ids.shape[1]))
     if sink is not None:
         criteria.append(sink)
     device = input_device(backbone)
-    mask = mask.to(device)
+    ids, mask = batch.ids.to(device), batch.mask.to(device)
+    if batch.past is not None and sink is None and settings.num_beams == 1 and settings.temperature == 0:
+        return _run_in_stages(backbone, reader, replace(batch, ids=ids, mask=mask), settings, config, criteria)
+    past = {}
+    if batch.past is not None:  # generate repeats everything for its beams but the cache
+        batch.past.batch_repeat_interleave(settings.num_beams)
+        past["past_key_values"] = batch.past
     with backbone.lock, torch.inference_mode():
         out = backbone.model.generate(
-            input_ids=ids.to(device),
+            input_ids=ids,
             attention_mask=mask,
             generation_config=config,
             logits_processor=_processors(settings, mask, numbers),
             stopping_criteria=criteria,
+            **past,
         )
     return [reader.until_end(row) for row in out[:, ids.shape[1] :].tolist()]
+
+
+def _run_in_stages(
+    backbone: Backbone,
+    reader: Reader,
+    batch: Batch,
+    settings: GenerationSettings,
+    config: GenerationConfig,
+    criteria: StoppingCriteriaList,
+) -> list[list[int]]:
+    """Runs a greedy batch a few steps at a time, each time without the rows that have ended."""
+    ids, mask, past = batch.ids, batch.mask, batch.past
+    start, prompt_mask = ids.shape[1], mask
+    config.return_dict_in_generate = True
+    left, done = list(range(len(ids))), dict[int, list[int]]()
+    while left:
+        config.max_new_tokens = min(STAGE, settings.max_new_tokens - (ids.shape[1] - start))
+        with backbone.lock, torch.inference_mode():
+            out: Any = backbone.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                past_key_values=past,
+                generation_config=config,
+                logits_processor=_processors(settings, prompt_mask[left], left),
+                stopping_criteria=criteria,
+            )
+            ids, past = out.sequences, out.past_key_values
+            rows = [reader.until_end(row) for row in ids[:, start:].tolist()]
+            done |= zip(left, rows, strict=True)
+            going = [
+                i
+                for i, row in enumerate(rows)
+                if len(row) < settings.max_new_tokens and reader.complete(row).finish_reason == "length"
+            ]
+            left = [left[i] for i in going]
+            past.batch_select_indices(torch.tensor(going, dtype=torch.long, device=ids.device))
+            mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)[going]
+            ids = ids[going]
+    return [done[i] for i in range(len(batch.ids))]
 
 
 class _StopStrings(StoppingCriteria):

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spring_integrations import generation
 from spring_integrations.backbone import DEMO_FOLDER, DEMO_ID, Backbone, fingerprint
+from spring_integrations.context_cache import ContextCache
 from spring_integrations.detokenize import Completion
 from spring_integrations.errors import PromptTooLongError, SettingsError, TokensError
 from spring_integrations.generation import GenerationSettings
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 DEMO_TOKENS = DEMO_FOLDER.parent / FILE_NAME
 OnTooLong = Literal["warn", "error"]
 OnOtherBackbone = Literal["ignore", "warn", "error"]
-_PROPERTIES = ("tokens", "k", "settings", "boundary_rule", "on_missing_boundary", "on_too_long")
+_PROPERTIES = ("tokens", "k", "settings", "boundary_rule", "on_missing_boundary", "on_too_long", "context_cache")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class _Encoded:
     k: int
     boundary: str | None
     dropped: int
+    context: list[int]
 
 
 class SpringModel:
@@ -85,6 +87,7 @@ class SpringModel:
         on_missing_boundary: OnMissingBoundary = "ignore",
         on_too_long: OnTooLong = "warn",
         on_other_backbone: OnOtherBackbone = "warn",
+        context_cache: ContextCache | None = None,
     ) -> None:
         """Puts tokens on loaded transformers objects, or on a `Backbone` shared with other models.
 
@@ -98,6 +101,7 @@ class SpringModel:
             on_missing_boundary: what to do with a prompt without a boundary.
             on_too_long: warn when passages are dropped, or raise.
             on_other_backbone: what to do when the tokens name another backbone.
+            context_cache: keeps contexts for other questions, another k and k=0 (how exact: `ContextCache`).
 
         Raises:
             TokensError: if the tokens do not fit the backbone.
@@ -115,6 +119,7 @@ class SpringModel:
         self.on_missing_boundary = _check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
         self.on_too_long = _check_choice("on_too_long", on_too_long, OnTooLong)
         _check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
+        self.context_cache = context_cache
         self.k = self._count(k)
         if tokens is not None:
             _check_same_backbone(backbone, tokens, on_other_backbone)
@@ -132,6 +137,7 @@ class SpringModel:
         on_missing_boundary: OnMissingBoundary = "ignore",
         on_too_long: OnTooLong = "warn",
         on_other_backbone: OnOtherBackbone = "warn",
+        context_cache: ContextCache | None = None,
         dtype: str | torch.dtype = "auto",
         device_map: Any = None,
         revision: str | None = None,
@@ -170,6 +176,7 @@ class SpringModel:
             on_missing_boundary=on_missing_boundary,
             on_too_long=on_too_long,
             on_other_backbone=on_other_backbone,
+            context_cache=context_cache,
         )
 
     @property
@@ -202,7 +209,7 @@ class SpringModel:
 
         Args:
             changes: `tokens`, `k`, `settings`, `boundary_rule`, `on_missing_boundary`, `on_too_long`,
-                as in the constructor. Other tokens come with all of theirs unless `k` is given, and
+                `context_cache`, as in the constructor. Other tokens come with all of theirs unless `k` is given, and
                 `on_other_backbone` says what to do when they name another backbone.
 
         Raises:
@@ -248,7 +255,8 @@ class SpringModel:
         listed = [prompts] if isinstance(prompts, str | RagPrompt) else list(prompts)
         wanted = self.settings.with_changes(settings)
         encoded = [self._encode(p, k, wanted.max_new_tokens) for p in listed]
-        done = generation.generate(self._backbone, [e.ids for e in encoded], wanted)
+        rows, contexts = [e.ids for e in encoded], [e.context for e in encoded]
+        done = generation.generate(self._backbone, rows, wanted, contexts=contexts, cache=self.context_cache)
         return [_result(e, c) for e, c in zip(encoded, done, strict=True)]
 
     def stream(
@@ -261,7 +269,9 @@ class SpringModel:
         """
         wanted = self.settings.with_changes(settings)
         encoded = self._encode(prompt, k, wanted.max_new_tokens)
-        return _results(encoded, generation.stream(self._backbone, encoded.ids, wanted))
+        ids, context = encoded.ids, encoded.context
+        pieces = generation.stream(self._backbone, ids, wanted, context=context, cache=self.context_cache)
+        return _results(encoded, pieces)
 
     def score(
         self, prompt: str | RagPrompt, answers: Sequence[str], *, k: int | None = None, add_eos: bool = False
@@ -318,7 +328,15 @@ class SpringModel:
                 "the prompt does not fit the %d positions of %s: left out the %d lowest-ranked passage(s), %d kept",
                 self.window, self.name, dropped, len(parsed.passage_ends),
             )  # fmt: skip
-        return _Encoded(ids, count, parsed.boundary, dropped)
+        return _Encoded(ids, count, parsed.boundary, dropped, self._context(parsed, ids, virtual))
+
+    def _context(self, prompt: RagPrompt, ids: list[int], virtual: range) -> list[int]:
+        """Returns the ids before the boundary, the same for every k; [] if they are not to be kept."""
+        if self.context_cache is None or prompt.boundary is None:
+            return []
+        if not virtual:
+            ids = self._backbone.encode(prompt, virtual := range(-1, 0))  # no other id is negative
+        return ids[: ids.index(virtual[0])]
 
     def _virtual_ids(self, count: int) -> range:
         if self.tokens is None:
@@ -356,8 +374,7 @@ def _results(
 
 
 def _check_choice(name: str, value: Any, choices: Any) -> Any:
-    allowed = choices.__args__
-    if value not in allowed:
+    if value not in (allowed := choices.__args__):
         msg = f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}"
         raise SettingsError(msg)
     return value

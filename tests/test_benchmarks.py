@@ -13,7 +13,16 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem != "common")
 KEYS = {
     "boost": {"plain_stock", "plain_official", "k1", "k10", "k50", "stock_k50"},
+    "decoding": {"rag_token_vs_sequential", "table"},
+    "evaluation": {"speedup_vs_pipeline", "table"},
     "methods": {"table", "questions", "steps"},
+    "retrieval": {
+        "ingest_vs_encode",
+        "ingest_speedup_vs_langchain",
+        "ingest_speedup_vs_llama_index",
+        "bm25_qps_vs_rank_bm25",
+        "recall",
+    },
     "training": {"step_vs_full", "step_vs_forward", "activations_vs_full", "grad_rel_err", "ragged_speedup"},
 }
 

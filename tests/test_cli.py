@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
+from rich.console import Console
 
 import spring_integrations
 from spring_integrations import SpringTokens
+from spring_integrations.cli.answers import counting
 
 QUESTION = "Which river drains Lake Tanganyika?"
 
@@ -163,3 +167,79 @@ def test_files_that_hold_no_tokens_are_one_line(tmp_path, tokens_file):
     done = spring_rag("tokens", "convert", tokens_file, tmp_path / "tokens.bin")
     assert_one_line_error(done, "tokens.bin", ".safetensors")
     assert not (tmp_path / "tokens.bin").exists()
+
+
+# --- ingest ---
+
+
+@pytest.fixture(scope="module")
+def index(docs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("indexes") / "hybrid"
+    done = spring_rag("ingest", docs / "lakes.md", "--index", folder)
+    assert done.returncode == 0, done.stderr
+    assert f"1 of 1 passages are new in {folder}" in done.stdout
+    assert re.search(r"Embedding passages .* 1/1 ", done.stderr)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    file = tmp_path_factory.mktemp("dumps") / "dump.jsonl"
+    lines = ['{"docid": "1", "title": "Lima", "text": "Lima is the capital of Peru."}', "broken", "[bold]"]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+def test_an_index_takes_more_documents_and_nothing_twice(index, docs, llama_folder, tokens_file):
+    more = spring_rag("ingest", docs, docs / "towns", "--index", index)
+    assert more.returncode == 0, more.stderr
+    assert f"2 of 5 passages are new in {index}" in more.stdout
+    asked = spring_rag("ask", QUESTION, "--index", index, "--model", llama_folder, "--tokens", tokens_file, "--top", 2)
+    assert asked.returncode == 0, asked.stderr
+    assert "With 8 virtual tokens" in asked.stdout
+    rows = re.findall(r"^ \[(\d)\] +([\d.]+) +(.*)$", asked.stdout, re.M)
+    assert [number for number, _, _ in rows] == ["1", "2"]
+    assert "Great lakes" in rows[0][2]
+    assert float(rows[0][1]) > float(rows[1][1])
+
+
+def test_bad_records_are_one_line_or_left_out_and_named_and_other_settings_are_refused(dump, tmp_path):
+    command = ("ingest", dump, "--index", tmp_path / "index", "--retriever", "bm25")
+    assert_one_line_error(spring_rag(*command), "dump.jsonl, line 2")
+    assert_one_line_error(spring_rag(*command, "--words", "0"), "words")
+    assert not (tmp_path / "index").exists()
+    done = spring_rag(*command, "--bad-records", "skip")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 passages are new" in done.stdout
+    assert done.stderr.count("dump.jsonl, line 2") == done.stderr.count("dump.jsonl, line 3") == 1
+    assert "2 bad records" in done.stderr
+    other = spring_rag(*command, "--embedder", "dpr", "--collection", "mine")
+    assert_one_line_error(other, "embedder is 'minilm', not 'dpr'", "collection is 'passages', not 'mine'")
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--index", "gone"], ["no index in 'gone'", "spring-rag ingest"]),
+        ([], ["--docs", "--index"]),
+        (["--docs", "x", "--index", "y"], ["--docs", "--index"]),
+        (["--docs", "x", "--retriever", "bm25"], ["--index", "--retriever"]),
+    ],
+)
+def test_questions_to_no_index_are_one_line(options, parts):
+    assert_one_line_error(spring_rag("ask", QUESTION, *options), *parts)
+
+
+def test_the_bar_shows_rate_and_time_left(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr("spring_integrations.cli.answers.err", Console(file=shown, force_terminal=True, width=120))
+    with counting("Embedding passages", 1000) as progress:
+        progress(10)
+        time.sleep(0.05)
+        progress(30)
+    line = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.getvalue()).split("\r")[-1]
+    found = re.search(r"30/1000.* (\d+)/s.* \d:\d\d:\d\d.* \d:\d\d:(\d\d)", line)
+    assert found
+    rate, left = map(int, found.groups())
+    assert 0 < rate <= 20 / 0.05
+    assert left == pytest.approx(970 / rate, abs=2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from langchain_core.embeddings import Embeddings
-from langchain_parts import QUESTION, chroma
+from langchain_parts import QUESTION, TEXTS, chroma
 from langchain_tests.integration_tests import (
     ChatModelIntegrationTests,
     EmbeddingsIntegrationTests,
@@ -15,8 +15,9 @@ from langchain_tests.integration_tests import (
 from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
 from taught_chat import taught_model
 
-from spring_integrations import GenerationSettings, SpringModel
-from spring_integrations.langchain import ChatSpringHF, MiniLMEmbeddings, SpringRetriever
+from spring_integrations import GenerationSettings, Passage, SpringModel
+from spring_integrations.langchain import ChatSpringHF, MiniLMEmbeddings, PassageRetriever, SpringRetriever
+from spring_integrations.retrieval import BM25Index
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -78,6 +79,22 @@ class TestRetriever(RetrieversIntegrationTests):
     @property
     def retriever_constructor_params(self) -> dict[str, Any]:
         return {}
+
+    @property
+    def retriever_query_example(self) -> str:
+        return QUESTION
+
+
+class TestPassageRetriever(RetrieversIntegrationTests):
+    """The retriever suite on an index of this package."""
+
+    @property
+    def retriever_constructor(self) -> type[PassageRetriever]:
+        return PassageRetriever
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        return {"index": BM25Index.build(Passage(text) for text in TEXTS)}
 
     @property
     def retriever_query_example(self) -> str:

@@ -50,7 +50,7 @@ def test_llama_index_snippet_answers() -> None:
     assert "laennec" in done.stdout.lower()
 
 
-@pytest.mark.parametrize(("section", "most"), [("LangChain", 15), ("LlamaIndex", 15), ("Your own corpus", 7), ("A real model", 3)])
+@pytest.mark.parametrize(("section", "most"), [("LangChain", 15), ("LlamaIndex", 15), ("Your own corpus", 7), ("Marginalised decoding", 14), ("A real model", 3)])
 def test_snippets_are_short(section: str, most: int) -> None:
     for snippet in blocks(section, "python"):
         assert 1 <= len(snippet.splitlines()) <= most
@@ -80,6 +80,17 @@ def test_corpus_snippet_finds_the_passage(tmp_path: Path, monkeypatch: pytest.Mo
     assert (best.metadata["title"], best.metadata["source"]) == ("Paris", "paris.md")
 
 
+def test_decoding_snippet_names_the_passage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = blocks("Marginalised decoding", "python")
+    exec(snippet, {})
+    answer, *shares = capsys.readouterr().out.splitlines()
+    assert "lukuga" in answer.lower()
+    assert re.fullmatch(r"\d+% from Lake Tanganyika", max(shares, key=lambda line: int(line.split("%")[0])))
+
+
 def test_training_snippet_makes_tokens(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     record = {"question": "capital of Peru", "target": "Lima", "ret_passages": ["Lima is the capital of Peru."]}
@@ -87,6 +98,18 @@ def test_training_snippet_makes_tokens(llama_folder: Path, tmp_path: Path, monke
     (snippet,) = blocks("Tokens for your own backbone", "python")
     exec(snippet.replace("org/model", str(llama_folder)), {})
     assert SpringModel.from_pretrained(str(llama_folder), "my_tokens").k == 50
+
+
+def test_joint_training_snippet_trains(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    record = {"question": "capital of Peru", "target": "Lima"}
+    Path("train.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    Path("notes").mkdir()
+    for country, capital in {"Peru": "Lima", "Chile": "Santiago"}.items():
+        Path(f"notes/{country}.txt").write_text(f"{capital} is the capital of {country}.", encoding="utf-8")
+    (snippet,) = blocks("Training the retriever with the model", "python")
+    exec(snippet.replace("org/model", str(llama_folder)).replace("num_passages=5", "num_passages=2, epochs=1"), {})
+    assert SpringModel.from_pretrained(str(llama_folder), "joint").k == 50
 
 
 def test_real_model_snippet_asks_the_hub_for_the_authors_tokens() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spring_integrations.cli import ask, demo, ingest, tokens, train  # noqa: F401 - they register their commands
+from spring_integrations.cli import ask, demo, evaluate, ingest, tokens, train, train_joint  # noqa: F401 - they register their commands
 from spring_integrations.cli.app import app
 
 __all__ = ["app"]

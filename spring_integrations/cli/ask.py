@@ -15,23 +15,31 @@ from spring_integrations.cli.app import DEMO, app, hide_loading_bars, out, shown
 from spring_integrations.errors import SettingsError
 
 if TYPE_CHECKING:
+    from spring_integrations.decoding import RagAnswer
     from spring_integrations.model import Generation, SpringModel
     from spring_integrations.passages import Passage
-    from spring_integrations.prompt import RagPrompt
+
+Decoding = Literal["concat", "rag-token", "rag-sequence", "rag-sequence-fast"]
 
 
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
-    docs: Annotated[Path | None, typer.Option(help="A document or dump, or a folder of them.")] = None,
+    docs: Annotated[
+        Path | None, typer.Option(help="A document (.txt .md .html .pdf), a dump (.jsonl .tsv), or a folder of them.")
+    ] = None,
     index: Annotated[Path | None, typer.Option(help="An index that spring-rag ingest made.")] = None,
     retriever: Annotated[
         Literal["hybrid", "dense", "bm25"] | None, typer.Option(help="With --index; what it was made for unless given.")
     ] = None,
+    bad_records: Annotated[Literal["error", "skip"], typer.Option(help="What cannot be read in --docs.")] = "error",
     model: Annotated[str, typer.Option(help="A local model folder, a hub id, or the embedded model.")] = DEMO,
     tokens: Annotated[str | None, typer.Option(help="Virtual tokens; the embedded model brings its own.")] = None,
     k: Annotated[int | None, typer.Option(help="Virtual tokens to use; all unless given.")] = None,
     top: Annotated[int, typer.Option(help="Passages to retrieve.")] = 3,
+    decoding: Annotated[
+        Decoding, typer.Option(help="concat: one prompt of all passages; the others marginalise over them.")
+    ] = "concat",
     plain: Annotated[bool, typer.Option("--plain", help="Answer without virtual tokens.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Answer without and with virtual tokens.")] = False,
 ) -> None:
@@ -50,8 +58,8 @@ def ask(
     if (docs is None) == (index is None) or (retriever and index is None):
         msg = "give either --docs, or --index with or without --retriever"
         raise SettingsError(msg)
-    passages = [] if docs is None else read_passages(docs)
-    made = None if index is None else IndexFolder.load(index)
+    passages = [] if docs is None else read_passages(docs, on_bad_record=bad_records)
+    opened = None if index is None else IndexFolder.load(index).open(retriever)
 
     from spring_integrations.model import SpringModel  # after the checks: it takes seconds
 
@@ -60,41 +68,63 @@ def ask(
     if compare and not spring.k:
         msg = "--compare needs virtual tokens: give their file with --tokens, and --k above 0"
         raise SettingsError(msg)
-    with folder_for(None) as folder:
-        source = made.open(retriever) if made else ingest(passages, folder, "ask")
-        found = source.search(question, top)
+    found = opened.search(question, top) if opened else _embedded(passages, question, top)
     ready = time.perf_counter() - started
-    prompt = spring.prompt(found, question)
     for wanted in (0, spring.k) if compare else (0 if plain else spring.k,):
         out.print(f"\n{label(wanted)}", style="bold")
-        _answer(spring, prompt, wanted)
+        _print_answer(_answers(spring, decoding, question, found, wanted))
     _print_sources(found)
     did = f"{len(passages)} passages read, embedded and searched" if docs else "index searched"
     out.print(f"\n{did}, model loaded: {ready:.1f} s", style="dim")
 
 
-def _answer(spring: SpringModel, prompt: RagPrompt, k: int) -> None:
-    ends: list[Generation] = []
+def _embedded(passages: Sequence[Passage], question: str, top: int) -> list[Passage]:
+    with folder_for(None) as folder:
+        return ingest(passages, folder, "ask").search(question, top)
+
+
+def _answers(
+    spring: SpringModel, decoding: Decoding, question: str, found: Sequence[Passage], k: int
+) -> Iterator[str | Generation | RagAnswer]:
+    if decoding == "concat":
+        return spring.stream(spring.prompt(found, question), k=k)
+    from spring_integrations.decoding import COSINE_TEMPERATURE, RagDecoder
+
+    # BM25's scores differ by whole numbers; cosines and fused ranks by tenths.
+    narrow = max(abs(p.score or 0.0) for p in found) <= 1
+    decoder = RagDecoder(spring, decoding, score_temperature=COSINE_TEMPERATURE if narrow else 1.0)
+    return decoder.stream(question, found, k=k)
+
+
+def _print_answer(parts: Iterator[str | Generation | RagAnswer]) -> None:
+    from spring_integrations.decoding import RagAnswer
+
+    ends: list[Generation | RagAnswer] = []
 
     def pieces() -> Iterator[str]:
-        for piece in spring.stream(prompt, k=k):
-            if isinstance(piece, str):
-                yield piece
+        for part in parts:
+            if isinstance(part, str):
+                yield part
             else:
-                ends.append(piece)
+                ends.append(part)
 
     started = time.perf_counter()
     print_pieces(pieces())
     done = ends[0]
     facts = [
         f"k = {done.k}",
-        f"boundary = {done.boundary}",
         f"{done.prompt_tokens} prompt tokens",
         f"{done.completion_tokens} answer tokens ({done.finish_reason})",
         f"{time.perf_counter() - started:.1f} s",
     ]
     if done.dropped_passages:
-        facts.insert(2, f"{done.dropped_passages} lowest-ranked passages left out, too long")
+        facts.insert(2, f"{done.dropped_passages} passages left out, too long")
+    if isinstance(done, RagAnswer):
+        shares = zip(done.passages, done.posterior, strict=True)
+        origin = ", ".join(f"{p.title or p.id} {share:.0%}" for p, share in shares)
+        facts.insert(1, f"log p = {done.log_probability:.2f}, from: {shown(origin)}")
+    else:
+        facts.insert(1, f"boundary = {done.boundary}")
     out.print(", ".join(facts), style="dim")
 
 

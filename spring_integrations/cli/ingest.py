@@ -44,6 +44,7 @@ def ingest(
 
     started = time.perf_counter()
     folder = IndexFolder(index, retriever, embedder, collection, server)
+    folder.check()
 
     def passages() -> itertools.chain[Passage]:
         return itertools.chain.from_iterable(

@@ -118,7 +118,7 @@ def train(
 @app.command()
 def prepare(
     questions: Annotated[Path, typer.Argument(help="JSON Lines with question and target.")],
-    docs: Annotated[Path, typer.Option(help="A .txt or .md file, or a folder of them.")],
+    docs: Annotated[Path, typer.Option(help="A document, a passage dump, or a folder of them.")],
     target: Annotated[Path, typer.Option("--out", help="The training file to write.")],
     retriever: Annotated[Literal["bm25", "minilm"], typer.Option(help="Where the passages come from.")] = "bm25",
     top: Annotated[int, typer.Option(help="Passages a question.")] = 5,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spring_integrations.langchain.llm import SpringHFLLM
     from spring_integrations.langchain.passage_retriever import PassageRetriever
     from spring_integrations.langchain.prompts import SPRING_PROMPT
+    from spring_integrations.langchain.rag import SpringRAGChain
     from spring_integrations.langchain.retriever import SpringRetriever
     from spring_integrations.langchain.served_chat import ChatSpringServed
     from spring_integrations.langchain.served_llm import SpringServedLLM
@@ -33,6 +34,7 @@ __all__ = [
     "SpringDocumentCompressor",
     "SpringEmbeddings",
     "SpringHFLLM",
+    "SpringRAGChain",
     "SpringRetriever",
     "SpringServedLLM",
 ]
@@ -49,6 +51,7 @@ _HOMES = {
     "SpringDocumentCompressor": "compressor",
     "SpringEmbeddings": "embeddings",
     "SpringHFLLM": "llm",
+    "SpringRAGChain": "rag",
     "SpringRetriever": "retriever",
     "SpringServedLLM": "served_llm",
 }

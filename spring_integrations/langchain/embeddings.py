@@ -24,6 +24,12 @@ class SpringEmbeddings(Embeddings):
         """Returns the vector of a question."""
         return self.embedder.embed_query(text)
 
+    def __getattr__(self, name: str) -> Any:
+        # Name, recipe, dimension: by these `PassageStore` knows the embedder.
+        if name == "embedder":  # not yet set, say while it is copied
+            raise AttributeError(name)
+        return getattr(self.embedder, name)
+
 
 class MiniLMEmbeddings(SpringEmbeddings):
     """all-MiniLM-L6-v2, whose weights come with a package: no hub is needed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -13,9 +14,12 @@ from spring_integrations.errors import SettingsError
 from spring_integrations.langchain.passages import as_document, as_passage
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import check_top
-from spring_integrations.retrieval.ingest import OnConflict, Vectors, add_passages, content_of
+from spring_integrations.retrieval.ingest import OnConflict, Vectors, add_passages, content_of, key_of
+
+log = logging.getLogger(__name__)
 
 _ID, _CONTENT = "passage_id", "content_hash"
+_NOT_THEIRS = (_ID, _CONTENT, "_id", "_collection_name")  # the last two are Qdrant's, which leaves `Document.id` empty
 
 
 class PassageVectorStore:
@@ -31,7 +35,8 @@ class PassageVectorStore:
         """Wraps a vector store.
 
         Args:
-            store: any one with `get_by_ids`, by which it is seen what is in.
+            store: any one; where it has no `get_by_ids`, it cannot be seen what is in, and every passage is
+                embedded and written again.
             scores: what its `similarity_search_with_score` returns: Qdrant, Milvus with inner product and
                 Elasticsearch similarities, Chroma, FAISS and PGVector distances.
             batch_size: passages a write.
@@ -39,6 +44,7 @@ class PassageVectorStore:
         self.store = store
         self._sign = -1.0 if scores == "distance" else 1.0
         self._batch_size = batch_size
+        self._tells = True
 
     def add(
         self,
@@ -66,7 +72,7 @@ class PassageVectorStore:
             msg = f"{type(self.store).__name__} gives {found[0][1]} for the best and {found[-1][1]} for the last: "
             other = "similarity" if self._sign < 0 else "distance"
             raise SettingsError(msg + f"give scores={other!r}")
-        return [_as_found(document, value) for (document, _), value in zip(found, values, strict=True)]
+        return [replace(_as_found(document), score=value) for (document, _), value in zip(found, values, strict=True)]
 
     def search_many(self, queries: Sequence[str], k: int = 3) -> list[list[Passage]]:
         """Returns what `search` returns, for each query."""
@@ -77,9 +83,15 @@ class PassageVectorStore:
         return self._batch_size
 
     def contents(self, keys: list[str]) -> dict[str, str]:
-        """Returns the content hashes of those keys that are in."""
-        found = self.store.get_by_ids(list(dict.fromkeys(keys)))
-        return {str(document.id): document.metadata.get(_CONTENT, "") for document in found}
+        """Returns the content hashes of those keys that are in, as far as the store can tell."""
+        try:
+            found = self.store.get_by_ids(list(dict.fromkeys(keys)))
+        except NotImplementedError:
+            if self._tells:
+                log.warning("%s cannot say what it holds: all passages are written again", type(self.store).__name__)
+            self._tells = False
+            return {}
+        return {key_of(_as_found(document)): document.metadata.get(_CONTENT, "") for document in found}
 
     def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
         """Yields nothing: the store embeds what it writes."""
@@ -96,8 +108,9 @@ def _as_stored(passage: Passage) -> Document:
     return Document(passage.titled(), metadata=as_document(passage).metadata | marks)
 
 
-def _as_found(document: Document, score: float) -> Passage:
-    found = as_passage(document, score)
-    own_id = found.metadata.get(_ID) or found.id
-    rest = {name: value for name, value in found.metadata.items() if name not in (_ID, _CONTENT)}
-    return replace(found, text=found.text.removeprefix(f"{found.title}\n"), id=own_id, metadata=rest)
+def _as_found(document: Document) -> Passage:
+    found = as_passage(document)
+    rest = {name: value for name, value in found.metadata.items() if name not in _NOT_THEIRS}
+    text = found.text.removeprefix(f"{found.title}\n")
+    passage = replace(found, text=text, id=document.metadata.get(_ID, ""), metadata=rest)
+    return passage if passage.id else replace(passage, id=key_of(passage))

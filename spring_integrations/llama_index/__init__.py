@@ -12,6 +12,7 @@ from spring_integrations.llama_index.llm import SpringHFLLM  # noqa: E402
 from spring_integrations.llama_index.passage_retriever import PassageRetriever  # noqa: E402
 from spring_integrations.llama_index.postprocessor import SpringNodePostprocessor  # noqa: E402
 from spring_integrations.llama_index.prompts import refine_template, summary_template, text_qa_template  # noqa: E402
+from spring_integrations.llama_index.rag import SpringRAGQueryEngine  # noqa: E402
 from spring_integrations.llama_index.retriever import SpringRetriever  # noqa: E402
 from spring_integrations.llama_index.served import SpringServedLLM  # noqa: E402
 from spring_integrations.llama_index.vector_store import PassageVectorStore  # noqa: E402
@@ -23,6 +24,7 @@ __all__ = [
     "SpringEmbedding",
     "SpringHFLLM",
     "SpringNodePostprocessor",
+    "SpringRAGQueryEngine",
     "SpringRetriever",
     "SpringServedLLM",
     "refine_template",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQuery
 
+from spring_integrations.errors import SettingsError
 from spring_integrations.llama_index.passages import as_node, as_passage
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import check_top
@@ -34,10 +35,17 @@ class PassageVectorStore:
                 embedded and written again.
             embedder: one of this package, or LangChain `Embeddings`.
             batch_size: passages a write.
+
+        Raises:
+            SettingsError: if the store keeps no texts.
         """
+        if not store.stores_text:
+            msg = f"{type(store).__name__} keeps vectors without their texts; choose a store that keeps both"
+            raise SettingsError(msg)
         self.store = store
         self.embedder = embedder
         self._batch_size = batch_size
+        self._tells = True
 
     def add(
         self,
@@ -77,7 +85,9 @@ class PassageVectorStore:
         try:
             found = self.store.get_nodes(node_ids=list(dict.fromkeys(keys)))
         except NotImplementedError:
-            log.warning("%s cannot say what it holds: all passages are written again", type(self.store).__name__)
+            if self._tells:
+                log.warning("%s cannot say what it holds: all passages are written again", type(self.store).__name__)
+            self._tells = False
             return {}
         return {node.node_id: node.metadata.get(_CONTENT, "") for node in found}
 
@@ -93,6 +103,8 @@ class PassageVectorStore:
             node = as_node(replace(passage, id=key, metadata={**passage.metadata, **marks}))
             node.embedding = vector
             nodes.append(node)
+        if held := list(self.contents(list(passages))):  # the `add` of some stores passes over an id that is in
+            self.store.delete_nodes(held)
         self.store.add(nodes)
 
 

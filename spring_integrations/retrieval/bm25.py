@@ -21,7 +21,7 @@ from spring_integrations.passages import Passage
 from spring_integrations.retrieval.ingest import OnConflict, content_of, key_of, new_passages
 
 DEFAULT_TOP = 3
-_POINTER = "current.json"
+POINTER = "current.json"
 _WORDS, _LENGTHS = "words.npy", "lengths.npy"
 
 
@@ -98,9 +98,9 @@ class BM25Index:
             )
             np.save(root / version / _WORDS, self._words)
             np.save(root / version / _LENGTHS, self._lengths)
-            pointer = root / f"{version}.json"
+            pointer = root / version / POINTER
             pointer.write_text(json.dumps({"version": version, "passages": len(self)}), encoding="utf-8")
-            pointer.replace(root / _POINTER)
+            pointer.replace(root / POINTER)
         except (OSError, TypeError) as error:
             shutil.rmtree(root / version, ignore_errors=True)
             kind = StorageError if isinstance(error, OSError) else DataError
@@ -125,11 +125,11 @@ class BM25Index:
         bm25s = require("bm25s", extra="retrieval")
         root = Path(folder).expanduser()
         try:
-            pointer = json.loads((root / _POINTER).read_text(encoding="utf-8"))
+            pointer = json.loads((root / POINTER).read_text(encoding="utf-8"))
             home = root / pointer["version"]
             index = bm25s.BM25.load(home, mmap=mmap, load_corpus=True, show_progress=False)
             words, lengths = (np.load(home / name, mmap_mode="r" if mmap else None) for name in (_WORDS, _LENGTHS))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
             msg = f"there is no whole BM25 index in {str(root)!r}: {error}"
             raise DataError(msg) from error
         stored = _Stored(index.corpus)

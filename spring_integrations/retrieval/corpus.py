@@ -83,7 +83,7 @@ def iter_passages(
             "documents" does too, and leaves out dumps; any other reads all files as what it says.
             "tsv" has a header and quotes fields as CSV does (DPR), "msmarco" neither.
         splitter: a text splitter of LangChain or LlamaIndex that takes the place of ours, for records
-            too. A text file of more than a million characters goes through it in parts.
+            too. A text file of more than 250,000 characters goes through it in parts.
         on_bad_record: whether a record, page or file that cannot be read is an error, or left out. What
             is left out is counted, and the first few are named in a warning at the end.
         report: called with the error of everything that is left out.

@@ -53,6 +53,11 @@ class DPREmbedder:
         self._lock = threading.Lock()  # fast tokenizers keep per-call state
 
     @property
+    def question_encoder(self) -> tuple[Any, Any]:
+        """The loaded question encoder and its tokenizer."""
+        return self._question
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
         config = self._passage[0].config

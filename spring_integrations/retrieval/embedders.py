@@ -84,6 +84,11 @@ class SentenceEmbedder:
         self._lock = threading.Lock()  # fast tokenizers keep per-call state
 
     @property
+    def model(self) -> Any:
+        """The loaded `SentenceTransformer`."""
+        return self._model
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
         return int(self._model.get_embedding_dimension())

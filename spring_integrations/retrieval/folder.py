@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from spring_integrations.errors import DataError, SettingsError, StorageError
 from spring_integrations.passages import Index, Passage
-from spring_integrations.retrieval.bm25 import BM25Index
+from spring_integrations.retrieval.bm25 import POINTER, BM25Index
 from spring_integrations.retrieval.embedders import load_embedder
 from spring_integrations.retrieval.hybrid import HybridIndex
 from spring_integrations.retrieval.ingest import OnConflict
@@ -61,6 +61,13 @@ class IndexFolder:
             msg = f"there is no index in {str(folder)!r}; make one with: spring-rag ingest DOCUMENTS --index {folder}"
             raise DataError(msg) from error
 
+    def check(self) -> None:
+        """Raises DataError if the folder holds an index that was made otherwise."""
+        if (self.path / _FILE).exists() and (found := IndexFolder.load(self.path)) != self:
+            changed = _differences(found._settings(), self._settings())
+            msg = f"the index in {str(self.path)!r} was made otherwise: {changed}; choose another folder"
+            raise DataError(msg)
+
     def add(
         self,
         passages: Iterable[Passage],
@@ -79,18 +86,24 @@ class IndexFolder:
             DataError: if the folder holds an index that was made otherwise, and as `PassageStore.add`.
             StorageError: if the folder cannot be written.
         """
-        self._record()
-        if self.retriever == "dense":
-            return self._store().add(passages, on_conflict=on_conflict, progress=progress)
+        self.check()
         kept: list[Passage] = []
-        if self.retriever == "hybrid":
-            self._store().add(_kept(passages, kept), on_conflict=on_conflict, progress=progress)
-        else:
+        if self.retriever == "bm25":
+            self._record()
             kept.extend(passages)
             if progress:
                 progress(len(kept))
+            return self._add_to_bm25(kept, on_conflict)
+        store = self._store()  # before anything is recorded: its embedder or server may not be there
+        self._record()
+        if self.retriever == "dense":
+            return store.add(passages, on_conflict=on_conflict, progress=progress)
+        store.add(_kept(passages, kept), on_conflict=on_conflict, progress=progress)
+        return self._add_to_bm25(kept, on_conflict)
+
+    def _add_to_bm25(self, kept: list[Passage], on_conflict: OnConflict) -> int:
         home = self.path / _BM25
-        if not home.exists():
+        if not (home / POINTER).exists():
             index = BM25Index.build(kept, on_conflict=on_conflict)
             index.save(home)
             return len(index)
@@ -123,18 +136,16 @@ class IndexFolder:
         where = self.server or self.path / _CHROMA
         return PassageStore.open(where, load_embedder(self.embedder), name=self.collection)
 
+    def _settings(self) -> dict[str, str]:
+        return {name: value for name, value in asdict(self).items() if name != "path"}
+
     def _record(self) -> None:
-        settings = {name: value for name, value in asdict(self).items() if name != "path"}
-        if (self.path / _FILE).exists():
-            found = IndexFolder.load(self.path)
-            if found != self:
-                changed = _differences(asdict(found), settings)
-                msg = f"the index in {str(self.path)!r} was made otherwise: {changed}; choose another folder"
-                raise DataError(msg)
-            return
+        file = self.path / _FILE
+        made = file.with_suffix(".tmp")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / _FILE).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            made.write_text(json.dumps(self._settings(), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            made.replace(file)
         except OSError as error:
             msg = f"cannot write an index to {str(self.path)!r}: {error.strerror or error}"
             raise StorageError(msg) from error
@@ -146,6 +157,6 @@ def _kept(passages: Iterable[Passage], kept: list[Passage]) -> Iterator[Passage]
         yield passage
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _differences(found: dict[str, str], wanted: dict[str, str]) -> str:
     changed = (name for name, value in wanted.items() if found[name] != value)
     return ", ".join(f"{name} is {found[name]!r}, not {wanted[name]!r}" for name in changed)

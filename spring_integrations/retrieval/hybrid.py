@@ -10,12 +10,12 @@ from spring_integrations.passages import Index, Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
 from spring_integrations.retrieval.ingest import key_of
 
-RANK_CONSTANT = 60
+RANK_CONSTANT = 5
 CANDIDATES = 100
 
 
 class HybridIndex:
-    """Fuses what several indexes find: a passage's score is the sum of weight / (60 + rank) over them.
+    """Fuses what several indexes find: a passage's score is the sum of weight / (constant + rank) over them.
 
     The indexes hold the same passages, say BM25 and a vector store. Ranks are fused and not scores,
     which differ in scale; the fused scores are close to each other, so marginalised decoding wants a
@@ -23,23 +23,34 @@ class HybridIndex:
     """
 
     def __init__(
-        self, indexes: Sequence[Index], *, weights: Sequence[float] | None = None, candidates: int = CANDIDATES
+        self,
+        indexes: Sequence[Index],
+        *,
+        weights: Sequence[float] | None = None,
+        rank_constant: int = RANK_CONSTANT,
+        candidates: int = CANDIDATES,
     ) -> None:
         """Keeps the indexes.
 
         Args:
             indexes: two or more.
             weights: of their votes; None counts all alike.
+            rank_constant: how little the first ranks count more than the others. The paper's 60 fuses
+                dozens of rankings; for two a small one found more (`benchmarks/retrieval.py`).
             candidates: passages asked of each; at least as many as are wanted in the end.
 
         Raises:
-            SettingsError: if there are not as many weights as indexes, or one is not above 0.
+            SettingsError: if there are not as many weights as indexes, one is not above 0, or the constant is below.
         """
         self._indexes = tuple(indexes)
         self._weights = tuple(weights) if weights is not None else (1.0,) * len(self._indexes)
         if len(self._indexes) < 2 or len(self._weights) != len(self._indexes) or min(self._weights) <= 0:
             msg = f"a hybrid needs two indexes or more and a weight above 0 for each, got weights {self._weights}"
             raise SettingsError(msg)
+        if rank_constant < 0:
+            msg = f"rank_constant={rank_constant} must be at least 0"
+            raise SettingsError(msg)
+        self._rank_constant = rank_constant
         self._candidates = check_top(candidates)
 
     def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
@@ -61,8 +72,10 @@ class HybridIndex:
         passages: dict[str, Passage] = {}
         for weight, ranking in zip(self._weights, rankings, strict=True):
             for rank, passage in enumerate(ranking, 1):
+                if passage.score == ranking[-1].score == 0:  # BM25 fills up with passages that share no word
+                    break
                 key = key_of(passage)
                 passages.setdefault(key, passage)
-                scores[key] = scores.get(key, 0.0) + weight / (RANK_CONSTANT + rank)
+                scores[key] = scores.get(key, 0.0) + weight / (self._rank_constant + rank)
         best = sorted(scores, key=lambda key: -scores[key])
         return [replace(passages[key], score=scores[key]) for key in best]

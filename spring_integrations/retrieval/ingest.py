@@ -42,7 +42,9 @@ class Target(Protocol):
 
 def key_of(passage: Passage) -> str:
     """Returns the key of a passage, as a UUID: a hash of its own id, or of its content if it has none."""
-    return str(uuid.UUID(content_id(passage.id) if passage.id else content_of(passage)))
+    content = str(uuid.UUID(content_of(passage)))
+    # A store returns a passage that has no id of its own with its key as id; that is still the same passage.
+    return content if passage.id in ("", content) else str(uuid.UUID(content_id(passage.id)))
 
 
 def content_of(passage: Passage) -> str:

@@ -30,7 +30,8 @@ class LiveIndex:
     @property
     def current(self) -> Index:
         """The index that the next search runs on: the pinned one, where one is."""
-        return self._pinned.get() or self._current
+        pinned = self._pinned.get()
+        return self._current if pinned is None else pinned  # an index that is empty may be false
 
     def swap(self, index: Index, *, wait: float | None = None) -> Index:
         """Replaces the index at once; returns the old one when its last search is done.

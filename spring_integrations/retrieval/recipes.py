@@ -70,8 +70,10 @@ _BY_NAME = {known.split("/")[1].lower(): known for known in RECIPES}
 
 def known_model(model_id: str) -> str | None:
     """Returns the hub id of a known model: of its id, a copy's id or folder, or a folder of the hub's cache."""
-    parts = [part.split("--")[-1].lower() for part in re.split(r"[/\\]", model_id)]
-    return next((_BY_NAME[part] for part in reversed(parts) if part in _BY_NAME), None)
+    parts = [part for part in re.split(r"[/\\]", model_id) if part]
+    cached = [part for part in parts if part.startswith("models--")]
+    named = (cached or parts or [""])[-1]
+    return _BY_NAME.get(named.split("--")[-1].lower())
 
 
 def recipe_for(model_id: str, like: str | None, given: dict[str, str | None]) -> Recipe | None:

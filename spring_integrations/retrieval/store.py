@@ -19,7 +19,17 @@ from spring_integrations.retrieval.ingest import OnConflict, Vectors, add_passag
 DEFAULT_COLLECTION = "passages"
 _TITLE, _ID, _CONTENT = "title", "passage_id", "content_hash"
 _OWN = (_TITLE, _ID, _CONTENT)
-_DISK_FULL = ("disk is full", "No space left", "File too large", "disk I/O error", "os error 27", "os error 28")
+# The last one is all that Chroma says where its own database cannot be written.
+_DISK_FULL = (
+    "disk is full",
+    "No space left",
+    "File too large",
+    "disk I/O error",
+    "os error 27",
+    "os error 28",
+    "Failed to apply logs",
+)
+_ROWS = 20_000  # Chroma looks up all passages of a call in one SQL statement, which takes some 32,000
 _SYNC = 10_000  # Chroma's default of 1,000 rewrites its graph on disk all the time during a bulk ingest
 
 
@@ -125,6 +135,12 @@ class PassageStore:
         if not queries:
             return []
         vectors = query_vectors(self.embedder, queries)
+        at_once = max(1, _ROWS // k)
+        return [
+            ranking for i in range(0, len(vectors), at_once) for ranking in self._nearest(vectors[i : i + at_once], k)
+        ]
+
+    def _nearest(self, vectors: Vectors, k: int) -> list[list[Passage]]:
         with self._errors("cannot search"):
             found = self._collection.query(query_embeddings=vectors, n_results=k)
         columns = (found[name] for name in ("ids", "documents", "metadatas", "distances"))
@@ -220,7 +236,7 @@ def _chroma_errors(doing: str) -> Iterator[None]:
             msg = f"{doing}: the server does not answer ({error}); start it with chroma run, or check its address"
             raise IndexUnreachableError(msg) from error
         if any(sign in str(error) for sign in _DISK_FULL):
-            msg = f"{doing}: the disk is full ({error}); what was written before is kept: make room and run it again"
+            msg = f"{doing}: the disk is full ({error}); what was written before is kept, make room and run it again"
             raise StorageError(msg) from error
         msg = f"{doing}: {error}"
         raise DataError(msg) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from spring_integrations.training.config import TrainConfig
 
 CARD_FILE = "README.md"
 PLOT_FILE = "loss.png"
+ENCODER_FOLDER = "query_encoder"
 
 _TITLES = {
     "spring": "SPRING virtual tokens",
@@ -21,6 +23,7 @@ _TITLES = {
     "prompt": "Prompt-tuning adapter",
     "prefix": "Prefix-tuning adapter",
     "lora": "LoRA adapter",
+    "full": "Generator",
 }
 _LOAD_TOKENS = """from spring_integrations.langchain import SpringHFLLM  # or spring_integrations.llama_index
 
@@ -28,6 +31,22 @@ llm = SpringHFLLM({backbone!r}, {folder!r})"""
 _LOAD_ADAPTER = """from spring_integrations.training import load_trained
 
 model = load_trained({backbone!r}, {folder!r})"""
+_LOAD_MODEL = """from spring_integrations.decoding import Seq2SeqModel
+
+model = Seq2SeqModel.from_pretrained({folder!r})"""
+_ENCODER = """
+
+## Query encoder
+
+It was trained together with the generator, on -log Σ p(passage | question) p(answer | passage, question) (Lewis et
+al. 2020) over the {count} passages that it retrieved from an index of {passages} ({similarity}; scores are divided by
+{temperature:g}). The vectors of passages are those of the passage encoder before.
+
+```python
+from sentence_transformers import SentenceTransformer  # or transformers' DPRQuestionEncoder
+
+encoder = SentenceTransformer({folder!r})
+```"""
 
 
 def write_card(folder: Path, metadata: TokensMetadata, config: TrainConfig, history: list[dict[str, float]]) -> Path:
@@ -48,7 +67,10 @@ def write_card(folder: Path, metadata: TokensMetadata, config: TrainConfig, hist
         license=metadata.license.lower() or None,
         tags=["retrieval-augmented-generation", "soft-prompts", config.method],
     )
-    load = (_LOAD_TOKENS if tokens else _LOAD_ADAPTER).format(backbone=metadata.backbone, folder=folder.name)
+    load = _LOAD_TOKENS if tokens else _LOAD_ADAPTER
+    origin = "on the frozen backbone"
+    if config.method == "full":
+        load, origin = _LOAD_MODEL, "from"
     revision = f" (revision {metadata.revision})" if metadata.revision else ""
     card = f"""---
 {header.to_yaml()}
@@ -56,12 +78,12 @@ def write_card(folder: Path, metadata: TokensMetadata, config: TrainConfig, hist
 
 # {_TITLES[config.method]} for {metadata.backbone}
 
-Trained on the frozen backbone {metadata.backbone}{revision} by spring-integrations {facts["spring_integrations"]}.
+Trained {origin} {metadata.backbone}{revision} by spring-integrations {facts["spring_integrations"]}.
 The prompt is the paper's: numbered passages, then `Question: …\\nAnswer:`{_placement(config)}.
 
 ```python
-{load}
-```
+{load.format(backbone=metadata.backbone, folder=folder.name)}
+```{_encoder(folder, facts)}
 
 ## Result
 
@@ -90,6 +112,12 @@ def _placement(config: TrainConfig) -> str:
     if config.method == "spring-fixed":
         return f", all {config.n} virtual tokens between them"
     return ""
+
+
+def _encoder(folder: Path, facts: Mapping[str, Any]) -> str:
+    if "query_encoder" not in facts:
+        return ""
+    return _ENCODER.format(count=facts["num_passages"], folder=f"{folder.name}/{ENCODER_FOLDER}", **facts["index"])
 
 
 def _table(name: str, values: dict[str, Any]) -> str:

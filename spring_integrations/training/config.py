@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 from spring_integrations.errors import SettingsError
 
-Method = Literal["spring", "spring-fixed", "prompt", "prefix", "lora"]
+Method = Literal["spring", "spring-fixed", "prompt", "prefix", "lora", "full"]
 Precision = Literal["bf16", "fp16"]
 
 INIT_TEXT = "text"
@@ -20,7 +20,6 @@ DEFAULT_INIT_TEXT = (
 """Text whose embeddings the virtual tokens start from; repeated or cut to n tokens."""
 
 _AT_LEAST_ONE = ("n", "k_samples", "epochs", "batch_size", "save_steps", "logging_steps", "max_new_tokens", "lora_rank")
-_CHOICES = {"method": Method, "precision": Precision}
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,27 @@ class TrainConfig:
     logging_steps: int = 10
     max_new_tokens: int = 32
 
+    _choices: ClassVar[dict[str, tuple[str, ...]]] = {
+        "method": ("spring", "spring-fixed", "prompt", "prefix", "lora"),
+        "precision": get_args(Precision),
+    }
+    _above_zero: ClassVar[tuple[str, ...]] = ("learning_rate", "max_grad_norm")
+
     def __post_init__(self) -> None:
         """Raises SettingsError for an impossible value."""
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 msg = f"{name} must be at least 1, got {getattr(self, name)}"
                 raise SettingsError(msg)
-        for name, choices in _CHOICES.items():
-            value, allowed = getattr(self, name), choices.__args__  # type: ignore[attr-defined]
+        for name, allowed in self._choices.items():
+            value = getattr(self, name)
             if value not in allowed and not (name == "precision" and value is None):
                 msg = f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}"
                 raise SettingsError(msg)
-        for name in ("learning_rate", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                msg = f"{name} must be above 0 and finite, got {getattr(self, name)}"
+        for name in self._above_zero:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                msg = f"{name} must be above 0 and finite, got {value}"
                 raise SettingsError(msg)
         if not 0 <= self.warmup_ratio < 1:
             msg = f"warmup_ratio must be from 0 to below 1, got {self.warmup_ratio}"

@@ -256,6 +256,11 @@ def read_questions(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[st
         yield example.question, example.targets
 
 
+def questions_only(paths: Sequence[str | os.PathLike[str]]) -> list[Example]:
+    """Reads the (question, answers) pairs of files as examples without passages (see `read_questions`)."""
+    return [Example(question, answers, ()) for path in paths for question, answers in read_questions(path)]
+
+
 def with_passages(
     questions: Sequence[tuple[str, Sequence[str]]], search: Callable[[list[str], int], list[list[Any]]], top: int
 ) -> list[Example]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spring_integrations._optional import require
@@ -25,24 +26,39 @@ from spring_integrations.model import SpringModel
 from spring_integrations.prompt import RagPrompt
 from spring_integrations.tokens import FILE_NAME, SpringTokens, TokensMetadata
 from spring_integrations.training.config import INIT_TEXT, INIT_VOCABULARY, TrainConfig
-from spring_integrations.training.objective import EncodedExample, encode_example, full_loss, spring_loss
-from spring_integrations.training.sampling import Drawn
+from spring_integrations.training.objective import (
+    IGNORED,
+    EncodedExample,
+    encode_example,
+    full_loss,
+    spring_log_probs,
+    spring_loss,
+    token_log_probs,
+)
+from spring_integrations.training.sampling import Asked, Drawn
 
 
 class Method(Protocol):
-    """One way to adapt a backbone; the backbone's own weights stay as they are."""
+    """One way to adapt a backbone.
+
+    Attributes:
+        backbone: what is adapted.
+        parameters: what is trained.
+        optimizer: of its own, None for AdamW with one learning rate for all parameters.
+    """
 
     backbone: Backbone
     parameters: list[nn.Parameter]
+    optimizer: Optimizer | None
 
     def encode(self, drawn: Drawn) -> EncodedExample:
         """Encodes an example."""
 
-    def loss(self, examples: Sequence[EncodedExample], ks: Sequence[int], num_items: Tensor | int) -> Tensor:
-        """Returns the summed negative log-likelihood of the answers, divided by num_items."""
+    def loss(self, examples: Sequence[Any], ks: Sequence[int], num_items: Tensor | int) -> Tensor:
+        """Returns the negative log-likelihood of the answers of what `encode` returned, divided by num_items."""
 
-    def answer(self, prompts: Sequence[RagPrompt], max_new_tokens: int) -> list[str]:
-        """Answers prompts greedily with what has been trained so far."""
+    def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
+        """Answers greedily with what has been trained so far."""
 
     def save(self, folder: Path, metadata: TokensMetadata) -> Path:
         """Writes the result and returns its path."""
@@ -58,16 +74,25 @@ def make_method(backbone: Backbone, config: TrainConfig) -> Method:
         TokensError: if the backbone carries virtual tokens already, or the initial ones do not fit it.
         MissingExtraError: if a baseline needs PEFT, which is not installed.
     """
+    freeze(backbone)
+    if config.method == "lora":
+        return _Lora(backbone, config)
+    if config.method in ("prompt", "prefix"):
+        return _PromptLearning(backbone, config)
+    return Spring(backbone, config)
+
+
+def freeze(backbone: Backbone) -> None:
+    """Takes the gradients of a backbone's weights away.
+
+    Raises:
+        TokensError: if the backbone carries virtual tokens already.
+    """
     if isinstance(backbone.model.get_input_embeddings(), VirtualEmbedding):
         msg = f"{backbone.name} already carries virtual tokens; train on a backbone of its own (Backbone.load)"
         raise TokensError(msg)
     for parameter in backbone.model.parameters():
         parameter.requires_grad_(False)
-    if config.method == "lora":
-        return _Lora(backbone, config)
-    if config.method in ("prompt", "prefix"):
-        return _PromptLearning(backbone, config)
-    return _Spring(backbone, config)
 
 
 def load_trained(
@@ -89,8 +114,10 @@ def load_trained(
     return SpringModel(Backbone(model.get_base_model(), backbone.tokenizer, model_id))
 
 
-class _Spring:
-    """SPRING: a table of virtual tokens between context and question."""
+class Spring:
+    """SPRING: a table of virtual tokens between context and question, on a frozen backbone."""
+
+    optimizer: Optimizer | None = None
 
     def __init__(self, backbone: Backbone, config: TrainConfig) -> None:
         tokens = initial_tokens(backbone, config)
@@ -103,29 +130,54 @@ class _Spring:
         self.parameters = [self._table]
 
     def encode(self, drawn: Drawn) -> EncodedExample:
+        """Encodes an example."""
         return encode_example(self.backbone, drawn.prompt, drawn.target, self._ids[: max(drawn.ks)])
 
     def loss(self, examples: Sequence[EncodedExample], ks: Sequence[int], num_items: Tensor | int) -> Tensor:
+        """Returns `spring_loss`, the mean over the k."""
         return spring_loss(self.backbone, examples, [self._ids[:k] for k in ks], num_items)
 
-    def answer(self, prompts: Sequence[RagPrompt], max_new_tokens: int) -> list[str]:
+    def log_probs(self, examples: Sequence[EncodedExample], ks: Sequence[int]) -> list[Tensor]:
+        """Returns the log-likelihood of every answer token (see `spring_log_probs`) for each k."""
+        return spring_log_probs(self.backbone, examples, [self._ids[:k] for k in ks])
+
+    def context(self, prompt: RagPrompt) -> list[int]:
+        """Returns `before` of an example with this prompt."""
+        ids = self.backbone.encode(prompt, self._ids[:1])
+        return ids[: ids.index(self._ids[0])]
+
+    def fits(self, before: int, after: int) -> bool:
+        """Returns whether an example whose parts have these lengths fits the window with all n tokens."""
+        return before + len(self._ids) + after <= self.backbone.window
+
+    def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
+        """Answers greedily with all n tokens."""
+        with self.model() as model:
+            return [g.text for g in model.generate([a.prompt for a in asked], max_new_tokens=max_new_tokens)]
+
+    @contextmanager
+    def model(self) -> Iterator[SpringModel]:
+        """Yields a model with all n tokens as they are now; until it is given back, there is no training."""
         self.detach()
         try:
-            model = SpringModel(self.backbone, tokens=SpringTokens(self._table))
-            return [g.text for g in model.generate(prompts, max_new_tokens=max_new_tokens)]
+            yield SpringModel(self.backbone, tokens=SpringTokens(self._table))
         finally:
             self.detach()
             self.backbone.model.set_input_embeddings(self._embedding)
 
     def save(self, folder: Path, metadata: TokensMetadata) -> Path:
+        """Writes the tokens file."""
         return SpringTokens(self._table, metadata).save(folder / FILE_NAME)
 
     def detach(self) -> None:
+        """Restores the backbone."""
         self.backbone.detach()
 
 
 class _Adapter:
     """What PEFT puts on a backbone; prompts have no virtual tokens of ours."""
+
+    optimizer: Optimizer | None = None
 
     def __init__(self, backbone: Backbone, settings: Any, seed: int) -> None:
         peft = require("peft", extra="train")
@@ -158,8 +210,9 @@ class _Lora(_Adapter):
     def loss(self, examples: Sequence[EncodedExample], ks: Sequence[int], num_items: Tensor | int) -> Tensor:
         return full_loss(self.backbone, examples, num_items=num_items)
 
-    def answer(self, prompts: Sequence[RagPrompt], max_new_tokens: int) -> list[str]:
-        return [g.text for g in SpringModel(self.backbone).generate(prompts, max_new_tokens=max_new_tokens)]
+    def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
+        model = SpringModel(self.backbone)
+        return [g.text for g in model.generate([a.prompt for a in asked], max_new_tokens=max_new_tokens)]
 
     def detach(self) -> None:
         self._adapted.unload()
@@ -183,7 +236,7 @@ class _PromptLearning(_Adapter):
         longest = max(map(len, rows))
         ids = torch.tensor([row + [self.backbone.pad_id] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        targets = torch.full_like(ids, -100)
+        targets = torch.full_like(ids, IGNORED)
         for i, (row, example) in enumerate(zip(rows, examples, strict=True)):
             answer = slice(len(row) - example.answer_length, len(row))
             targets[i, answer] = torch.tensor(row[answer])
@@ -192,12 +245,11 @@ class _PromptLearning(_Adapter):
         kept = {"logits_to_keep": keep} if self._keeps_logits else {}
         logits = self._adapted(input_ids=ids.to(device), attention_mask=mask.to(device), **kept).logits[:, -keep:-1]
         targets = targets[:, longest - keep + 1 :].to(device)
-        total = F.cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=-100, reduction="sum")
-        return total / num_items
+        return -token_log_probs(logits, targets).sum() / num_items
 
-    def answer(self, prompts: Sequence[RagPrompt], max_new_tokens: int) -> list[str]:
+    def answer(self, asked: Sequence[Asked], max_new_tokens: int) -> list[str]:
         model = SpringModel(self.backbone)
-        return [g.text for p in prompts for g in model.generate(p, max_new_tokens=max_new_tokens)]
+        return [g.text for a in asked for g in model.generate(a.prompt, max_new_tokens=max_new_tokens)]
 
     def detach(self) -> None:
         """Nothing to do: PEFT keeps these tokens outside the backbone."""

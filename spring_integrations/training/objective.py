@@ -22,14 +22,14 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from spring_integrations.backbone import Backbone
+from spring_integrations.context_cache import prefix_cache_obstacle
 from spring_integrations.errors import PromptTooLongError, TokensError
 from spring_integrations.generation import input_device, pad_left
 from spring_integrations.prompt import RagPrompt
 
 log = logging.getLogger(__name__)
 
-_POSITIONS_FROM_MASK = {"bloom"}
-_CACHED_LAYERS = {"full_attention", "sliding_attention"}
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def encode_example(backbone: Backbone, prompt: RagPrompt, answer: str, virtual_i
                 f"positions: {prompt.after[:80]!r}…; shorten them"
             )
             raise PromptTooLongError(msg)
-        _warn_once(f"some prompts do not fit the {backbone.window} positions of {backbone.name}: left out passages")
+        warn_once(f"some prompts do not fit the {backbone.window} positions of {backbone.name}: left out passages")
         prompt = shorter
         ids, target = _encode_both(backbone, prompt, answer, virtual_ids)
     at = ids.index(virtual_ids[0]) if virtual_ids and prompt.boundary is not None else len(ids)
@@ -106,27 +106,39 @@ def spring_loss(
     Raises:
         TokensError: if a sample has no virtual ids.
     """
+    totals = [log_probs.sum() for log_probs in spring_log_probs(backbone, examples, samples)]
+    return -torch.stack(totals).mean() / _count(examples, num_items)
+
+
+def spring_log_probs(backbone: Backbone, examples: Sequence[EncodedExample], samples: Sequence[range]) -> list[Tensor]:
+    """Returns the log-likelihood of every answer token, in nats, for each sample of virtual ids.
+
+    Each is a float32 tensor [examples, longest answer]; shorter answers stand at its right, after zeros.
+
+    Raises:
+        TokensError: if a sample has no virtual ids.
+    """
     if not samples or not all(samples):
         msg = f"training needs at least one virtual token in every sample, got {list(samples)}"
         raise TokensError(msg)
     rests = [[list(ids) + e.after for e in examples] for ids in samples]
     longest = max(len(e.before) for e in examples) + max(len(row) for rows in rests for row in rows)
     if obstacle := prefix_cache_obstacle(backbone, longest):
-        _warn_once(f"training by full back-propagation: {obstacle}")
-        return torch.stack([full_loss(backbone, examples, ids, num_items) for ids in samples]).mean()
+        warn_once(f"training by full back-propagation: {obstacle}")
+        return [full_log_probs(backbone, examples, ids) for ids in samples]
     device = input_device(backbone)
     context, mask = (t.to(device) for t in pad_left([e.before for e in examples], backbone.pad_id))
     cache = DynamicCache(config=backbone.model.config)
     with torch.no_grad():
         _logits(backbone, context, mask, _positions(mask), cache, 1)
-    losses = []
+    found = []
     for rows in rests:
         rest, rest_mask = (t.to(device) for t in pad_left(rows, backbone.pad_id))
         whole = torch.cat([mask, rest_mask], dim=1)
         keep = max(e.answer_length for e in examples) + 1
         logits = _logits(backbone, rest, whole, _positions(whole)[:, mask.shape[1] :], _fork(cache), keep)
-        losses.append(_answer_loss(logits[:, -keep:], rest, examples, num_items))
-    return torch.stack(losses).mean()
+        found.append(_answer_log_probs(logits[:, -keep:], rest, examples))
+    return found
 
 
 def full_loss(
@@ -139,24 +151,40 @@ def full_loss(
 
     It also serves models without virtual tokens whose own weights are trained, such as LoRA.
     """
+    return -full_log_probs(backbone, examples, virtual_ids).sum() / _count(examples, num_items)
+
+
+def full_log_probs(backbone: Backbone, examples: Sequence[EncodedExample], virtual_ids: range = range(0)) -> Tensor:
+    """Returns what `spring_log_probs` returns for one sample, by ordinary back-propagation."""
     rows = [e.before + list(virtual_ids) + e.after for e in examples]
     device = input_device(backbone)
     ids, mask = (t.to(device) for t in pad_left(rows, backbone.pad_id))
     keep = max(e.answer_length for e in examples) + 1
     logits = _logits(backbone, ids, mask, _positions(mask), None, keep)
-    return _answer_loss(logits[:, -keep:], ids, examples, num_items)
+    return _answer_log_probs(logits[:, -keep:], ids, examples)
 
 
-def _answer_loss(
-    logits: Tensor, ids: Tensor, examples: Sequence[EncodedExample], num_items: Tensor | int | None
-) -> Tensor:
+def _count(examples: Sequence[EncodedExample], num_items: Tensor | int | None) -> Tensor | int:
+    return sum(e.answer_length for e in examples) if num_items is None else num_items
+
+
+def _answer_log_probs(logits: Tensor, ids: Tensor, examples: Sequence[EncodedExample]) -> Tensor:
     # Answers are right-aligned: position -i of every row predicts the id at -i + 1.
     width = logits.shape[1] - 1
     targets = ids[:, -width:].clone()
     for row, example in enumerate(examples):
-        targets[row, : width - example.answer_length] = -100
-    total = F.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, ignore_index=-100, reduction="sum")
-    return total / (sum(e.answer_length for e in examples) if num_items is None else num_items)
+        targets[row, : width - example.answer_length] = IGNORED
+    return token_log_probs(logits[:, :-1], targets)
+
+
+def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Returns log p of each target [rows, length] in float32, 0 where it is IGNORED.
+
+    Args:
+        logits: [rows, length, vocabulary].
+        targets: ids, [rows, length].
+    """
+    return -F.cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
 
 
 def _positions(mask: Tensor) -> Tensor:
@@ -186,24 +214,6 @@ def _fork(cache: DynamicCache) -> DynamicCache:
 
 
 @functools.cache
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
+    """Logs a warning the first time that it is given."""
     log.warning(message)
-
-
-def prefix_cache_obstacle(backbone: Backbone, length: int) -> str:
-    """Says why a KV cache of the context would not be exact at this length; "" if it is."""
-    model, config = backbone.model, backbone.model.config.get_text_config()
-    accepts = inspect.signature(model.forward).parameters
-    if getattr(model, "_is_stateful", False) or "past_key_values" not in accepts:
-        return f"{type(model).__name__} keeps a state that is no KV cache"
-    if "position_ids" not in accepts and config.model_type not in _POSITIONS_FROM_MASK:
-        return f"{type(model).__name__} takes no position ids, and counts padding between context and question"
-    kinds = set(getattr(config, "layer_types", None) or ())
-    if other := kinds - _CACHED_LAYERS:
-        return f"{type(model).__name__} has layers of type {', '.join(sorted(other))}"
-    window = getattr(config, "sliding_window", None)
-    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
-    # A window shorter than the sequence forgets part of the context, and padding counts in it.
-    if window and slides and window < length:
-        return f"the sliding window of {window} is shorter than {length} positions"
-    return ""

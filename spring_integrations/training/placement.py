@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 
 from spring_integrations.backbone import Backbone
+from spring_integrations.context_cache import prefix_cache_obstacle
 from spring_integrations.errors import SettingsError
 from spring_integrations.generation import input_device
-from spring_integrations.training.objective import prefix_cache_obstacle
 
 _LAUNCHER_FLAGS = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 

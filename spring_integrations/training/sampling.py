@@ -18,10 +18,17 @@ MAX_RANDOM_PASSAGES = 5
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One visit of an example: its prompt, the target drawn, and the k of its step."""
+class Asked:
+    """A question, and the prompt that puts it after its passages."""
 
+    question: str
     prompt: RagPrompt
+
+
+@dataclass(frozen=True)
+class Drawn(Asked):
+    """One visit of an example: its question and prompt, the target drawn, and the k of its step."""
+
     target: str
     ks: tuple[int, ...]
 
@@ -65,7 +72,7 @@ class TrainingSet(Dataset[Drawn]):
         passages = list(example.passages[:count])
         rng.shuffle(passages)
         prompt = RagPrompt.from_passages(passages, example.question, special_tokens=self._special_tokens)
-        return Drawn(prompt, rng.choice(example.targets), self._ks(index // config.batch_size))
+        return Drawn(example.question, prompt, rng.choice(example.targets), self._ks(index // config.batch_size))
 
     def _ks(self, step: int) -> tuple[int, ...]:
         """Draws k ~ U{1…n} for a step; with fixed k, n."""

@@ -13,6 +13,7 @@ from spring_integrations.prompt import RagPrompt
 from spring_integrations.training.config import TrainConfig
 from spring_integrations.training.data import Example
 from spring_integrations.training.methods import Method
+from spring_integrations.training.sampling import Asked
 
 
 class Validation:
@@ -26,10 +27,15 @@ class Validation:
         self._config = config
         self._special_tokens = special_tokens
 
-    def prompt(self, example: Example) -> RagPrompt:
-        """Returns an example's prompt, passages in the retriever's order."""
-        count = None if self._config.num_passages == -1 else self._config.num_passages
-        return RagPrompt.from_passages(example.passages[:count], example.question, special_tokens=self._special_tokens)
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self._examples)
+
+    def _ask(self, example: Example) -> Asked:
+        """Returns a question with its prompt, passages in the retriever's order."""
+        passages = example.passages[: None if self._config.num_passages == -1 else self._config.num_passages]
+        prompt = RagPrompt.from_passages(passages, example.question, special_tokens=self._special_tokens)
+        return Asked(example.question, prompt)
 
     def measure(self, process: int = 0, processes: int = 1) -> Tensor:
         """Returns sums of EM and F1 and the number of examples [3] of every `processes`-th example."""
@@ -39,10 +45,10 @@ class Validation:
 
     def _answers(self, examples: Sequence[Example]) -> list[str]:
         out_of_memory = require("accelerate.utils.memory", extra="train").should_reduce_batch_size
-        prompts, answers = [self.prompt(e) for e in examples], list[str]()
-        at_once = max(1, len(prompts))
-        while len(answers) < len(prompts):
-            part = prompts[len(answers) : len(answers) + at_once]
+        asked, answers = [self._ask(e) for e in examples], list[str]()
+        at_once = max(1, len(asked))
+        while len(answers) < len(asked):
+            part = asked[len(answers) : len(answers) + at_once]
             try:
                 answers += self._method.answer(part, self._config.max_new_tokens)
             except RuntimeError as error:

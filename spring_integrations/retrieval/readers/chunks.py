@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Protocol
 
 from spring_integrations.errors import SettingsError
@@ -44,8 +45,7 @@ def split_text(text: str, words: int = PASSAGE_WORDS) -> Iterator[str]:
     waiting: list[str] = []
     piece: list[str] = []
     size = 0
-    for sentence in _sentences(text, words):
-        length = sum(map(_weight, sentence))
+    for sentence, length in _sentences(text, words):
         if piece and size + length > words:
             if waiting:
                 yield " ".join(waiting)
@@ -119,31 +119,34 @@ def _is_longer(text: str, words: int) -> bool:
     return len(text) >= 2 * words and sum(map(_weight, text.split())) > words
 
 
-def _sentences(text: str, words: int) -> Iterator[list[str]]:
+def _sentences(text: str, words: int) -> Iterator[tuple[list[str], int]]:
+    """Yields the words of each sentence, and what they weigh together."""
     for paragraph in _PARAGRAPH.split(text):
         parts = [part for word in paragraph.split() for part in _cut_word(word, words)]
         sentence: list[str] = []
         size = 0
-        for i, word in enumerate(parts):
-            if sentence and size + _weight(word) > words:
-                yield sentence
+        for word, following in zip_longest(parts, parts[1:]):
+            weight = _weight(word)
+            if sentence and size + weight > words:
+                yield sentence, size
                 sentence, size = [], 0
             sentence.append(word)
-            size += _weight(word)
-            if i + 1 == len(parts) or _ends_sentence(word, parts[i + 1]):
-                yield sentence
+            size += weight
+            if following is None or _ends_sentence(word, following):
+                yield sentence, size
                 sentence, size = [], 0
 
 
 def _ends_sentence(word: str, following: str) -> bool:
-    return bool(_SENTENCE_END.search(word)) and not _INITIAL.match(word) and not following[0].islower()
+    return not following[0].islower() and bool(_SENTENCE_END.search(word)) and not _INITIAL.match(word)
 
 
 def _weight(word: str) -> int:
-    return 1 + max(0, len(word) - _LONG_WORD) // _CHARACTERS_PER_WORD
+    return 1 if len(word) <= _LONG_WORD else 1 + (len(word) - _LONG_WORD) // _CHARACTERS_PER_WORD
 
 
-def _cut_word(word: str, words: int) -> Iterator[str]:
+def _cut_word(word: str, words: int) -> Sequence[str]:
+    if len(word) <= _LONG_WORD:
+        return (word,)
     longest = _LONG_WORD + _CHARACTERS_PER_WORD * words - 1
-    for start in range(0, len(word), longest):
-        yield word[start : start + longest]
+    return [word[start : start + longest] for start in range(0, len(word), longest)]

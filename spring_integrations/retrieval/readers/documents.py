@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.readers.source import MAX_RECORD_BYTES, TOO_LONG, Located, SourceFile
+from spring_integrations.retrieval.readers.source import MAX_RECORD_BYTES, TOO_LONG, Located, SourceFile, storable
 
-_PART_CHARACTERS = 2**20
+_PART_CHARACTERS = 2**18
 _CODE_BLOCK = re.compile(r"^(```|~~~).*?^\1", re.M | re.S)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.M)
 
@@ -31,7 +32,7 @@ _WEB_ENCODINGS = {"iso8859-1": "cp1252", "ascii": "cp1252"} | dict.fromkeys(
 
 
 def read_text(file: SourceFile) -> Iterator[Located | DataError]:
-    """Yields a text file in parts of about a million characters, titled with the file's name."""
+    """Yields a text file in parts of about 250,000 characters, titled with the file's name."""
     for text in _parts(file):
         yield text if isinstance(text, DataError) else (file.name, Passage(text, file.stem))
 
@@ -62,7 +63,7 @@ def read_html(file: SourceFile) -> Iterator[Located | DataError]:
     try:
         with file.open() as stream:
             data = stream.read(MAX_RECORD_BYTES + 1)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         yield file.fault(f"cannot be read: {error}", cause=error)
         return
     if len(data) > MAX_RECORD_BYTES:
@@ -164,11 +165,11 @@ def _is_junk(tag: Any) -> bool:
 def _pdf_pages(reader: Any, file: SourceFile) -> Iterator[Located | DataError]:
     information = reader.metadata
     title = information.title if information else None
-    title = _clean(title).strip() if isinstance(title, str) else ""
+    title = storable(title).replace("\0", "").strip() if isinstance(title, str) else ""
     empty = True
     for number, page in enumerate(reader.pages, 1):
         try:
-            text = _clean(page.extract_text())
+            text = storable(page.extract_text()).replace("\0", "")
         except Exception as error:  # noqa: BLE001 - as in read_pdf; the other pages may be fine
             yield file.fault(f"cannot be read: {error}", page=number, cause=error)
             empty = False
@@ -178,8 +179,3 @@ def _pdf_pages(reader: Any, file: SourceFile) -> Iterator[Located | DataError]:
             empty = False
     if empty:
         yield file.fault("no page holds text, so it may be a scan; make its text readable first, say with: ocrmypdf")
-
-
-def _clean(text: str) -> str:
-    """Returns text from a PDF without what no database takes: zero characters, halves of surrogate pairs."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.retrieval.readers.documents import read_html, read_markdown, read_pdf, read_text
 from spring_integrations.retrieval.readers.records import has_header, read_jsonl, read_msmarco, read_tsv
-from spring_integrations.retrieval.readers.source import Located, SourceFile
+from spring_integrations.retrieval.readers.source import Located, SourceFile, storable
 
 Format = Literal["auto", "documents", "text", "markdown", "html", "pdf", "jsonl", "tsv", "msmarco"]
 
@@ -37,7 +37,7 @@ _SUFFIXES = {
     ".txt": "text",
 }
 _BEIR_CORPUS = ("corpus.jsonl", "corpus.jsonl.gz")
-_BEIR_REST = ("queries.jsonl", "queries.jsonl.gz", "qrels")
+_BEIR_REST = {"queries.jsonl", "queries.jsonl.gz", "qrels"}
 
 
 def check_corpus(root: Path, format: Format) -> None:
@@ -61,23 +61,16 @@ def find_files(root: Path, format: Format) -> Iterator[tuple[str, SourceFile] | 
     What is no error: hidden files, files in a folder that are of no known format, links to folders.
     """
     if not root.is_dir():
-        file = SourceFile(root, root.name)
+        file = SourceFile(root, storable(root.name))
         kind = _kind(file, format) or (_sniff(file) if format == "auto" else None)
-        yield (
-            (kind, file)
-            if kind
-            else file.fault(f"not read: only {wanted(format)} files are; if it is one of them, name its format")
-        )
+        unknown = f"not read: only {wanted(format)} files are; if it is one of them, name its format"
+        yield (kind, file) if kind else file.fault(unknown)
         return
-    beir = next((root / name for name in _BEIR_CORPUS if (root / name).is_file()), None)
-    if format == "auto" and beir and any((root / name).exists() for name in _BEIR_REST):
-        yield "jsonl", SourceFile(beir, beir.name)
-        return
-    for path in _walk(root, root):
-        if isinstance(path, DataError):
-            yield path
-        elif kind := _kind(file := SourceFile(path, path.relative_to(root).as_posix()), format):
-            yield kind, file
+    for found in _walk(SourceFile(root, "."), format):
+        if isinstance(found, DataError):
+            yield found
+        elif kind := _kind(found, format):
+            yield kind, found
 
 
 def wanted(format: Format) -> str:
@@ -88,23 +81,24 @@ def wanted(format: Format) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _walk(folder: Path, root: Path) -> Iterator[Path | DataError]:
+def _walk(folder: SourceFile, format: Format) -> Iterator[SourceFile | DataError]:
     try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+        names = sorted(path.name for path in folder.path.iterdir() if not path.name.startswith("."))
     except OSError as error:
-        yield SourceFile(folder, folder.relative_to(root).as_posix()).fault(
-            f"cannot list the folder: {error.strerror or error}", cause=error
-        )
+        yield folder.fault(f"cannot list the folder: {error.strerror or error}", cause=error)
         return
-    for entry in found:
-        if entry.name.startswith("."):
-            continue
-        path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path, root)
-        elif path.is_file():
-            yield path
+    for name in _without_queries(names) if format == "auto" else names:
+        inside = SourceFile(folder.path / name, PurePosixPath(folder.name, storable(name)).as_posix())
+        if inside.path.is_file():
+            yield inside
+        elif inside.path.is_dir() and not inside.path.is_symlink():
+            yield from _walk(inside, format)
+
+
+def _without_queries(names: list[str]) -> list[str]:
+    """Returns the corpus of a BEIR data set, whose queries look like passages; the names of any other folder."""
+    corpus = [name for name in names if name in _BEIR_CORPUS]
+    return corpus if corpus and not _BEIR_REST.isdisjoint(names) else names
 
 
 def _kind(file: SourceFile, format: Format) -> str | None:

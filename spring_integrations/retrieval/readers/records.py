@@ -6,8 +6,9 @@ import csv
 import json
 import math
 import re
+import textwrap
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spring_integrations.errors import DataError
@@ -101,8 +102,11 @@ def _parse(line: str) -> dict[str, Any]:
         msg = f"a JSON object expected, got {type(record).__name__}"
         raise ValueError(msg)
     if _SURROGATE.search(line):
-        # Raises for half of a surrogate pair, which no database or tokenizer takes.
-        json.dumps(record, ensure_ascii=False).encode()
+        try:
+            json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            msg = f"it holds {error.object[error.start]!r}, half of a character, which no database or tokenizer takes"
+            raise ValueError(msg) from error
     return record
 
 
@@ -110,7 +114,7 @@ def _passage(fields: Mapping[str, Any]) -> Passage:
     """Returns the passage that a record stands for; raises ValueError if it is none."""
     text_field = next((name for name in TEXT_FIELDS if fields.get(name) is not None), None)
     if text_field is None:
-        msg = f"no text: one of the fields {', '.join(TEXT_FIELDS)} is needed, there is {', '.join(fields) or 'none'}"
+        msg = f"no text: one of the fields {', '.join(TEXT_FIELDS)} is needed, there is {_listed(fields)}"
         raise ValueError(msg)
     id_field = next((name for name in ID_FIELDS if fields.get(name) not in (None, "")), None)
     text, title = fields[text_field], fields.get(TITLE_FIELD)
@@ -228,7 +232,7 @@ def _header(lines: Iterator[Line | DataError]) -> list[str]:
         names = [name.strip().lower() for name in next(csv.reader([line[1]], delimiter="\t"))]
         if not set(names) & set(TEXT_FIELDS):
             msg = (
-                f"the header must name one of the columns {', '.join(TEXT_FIELDS)}, got {', '.join(names)}; "
+                f"the header must name one of the columns {', '.join(TEXT_FIELDS)}, got {_listed(names)}; "
                 "a file without header has the format 'msmarco'"
             )
             raise ValueError(msg)
@@ -246,6 +250,10 @@ def _unquoted(text: str) -> dict[str, str]:
 
 def _named(names: Sequence[str], row: Sequence[str]) -> dict[str, str]:
     if len(names) != len(row):
-        msg = f"{len(names)} columns expected ({', '.join(names)}), {len(row)} found"
+        msg = f"{len(names)} columns expected ({_listed(names)}), {len(row)} found"
         raise ValueError(msg)
     return dict(zip(names, row, strict=True))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return textwrap.shorten(", ".join(names) or "none", 200, placeholder=" …")

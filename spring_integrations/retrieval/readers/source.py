@@ -55,7 +55,7 @@ class SourceFile:
     def stem(self) -> str:
         """Its name without suffixes."""
         name = self.path.name
-        return Path(name[:-3] if name.lower().endswith(".gz") else name).stem
+        return storable(Path(name[:-3] if name.lower().endswith(".gz") else name).stem)
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -111,6 +111,11 @@ class SourceFile:
         error = DataError(f"{self.name}{where}: {reason}")
         error.__cause__ = cause
         return error
+
+
+def storable(text: str) -> str:
+    """Returns text without the halves of surrogate pairs that no database takes, as file names and PDFs may have."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _raw_lines(stream: BinaryIO) -> Iterator[bytes]:

@@ -1,0 +1,33 @@
+"""Answers marginalised over passages: RAG-Sequence and RAG-Token (Lewis et al. 2020, arXiv 2005.11401)."""
+
+from __future__ import annotations
+
+from spring_integrations.decoding.answer import RagAnswer
+from spring_integrations.decoding.decoder import Method, RagDecoder, RagModel
+from spring_integrations.decoding.posterior import (
+    COSINE_TEMPERATURE,
+    MAX_PASSAGES,
+    log_prior,
+    passage_scores,
+    rag_sequence_joint,
+    rag_sequence_log_likelihood,
+    rag_token_joint,
+    rag_token_log_likelihood,
+)
+from spring_integrations.decoding.seq2seq import Seq2SeqModel
+
+__all__ = [
+    "COSINE_TEMPERATURE",
+    "MAX_PASSAGES",
+    "Method",
+    "RagAnswer",
+    "RagDecoder",
+    "RagModel",
+    "Seq2SeqModel",
+    "log_prior",
+    "passage_scores",
+    "rag_sequence_joint",
+    "rag_sequence_log_likelihood",
+    "rag_token_joint",
+    "rag_token_log_likelihood",
+]

@@ -1,0 +1,304 @@
+"""`RagDecoder`: answers marginalised over passages, from a model and a method."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal, Protocol, cast, get_args
+
+import torch
+from torch import Tensor
+
+from spring_integrations.backbone import Backbone, Seq2SeqBackbone
+from spring_integrations.decoding import rag_sequence, rag_token
+from spring_integrations.decoding.answer import Asked, RagAnswer, answer_of_sequence, answer_of_tokens
+from spring_integrations.decoding.beams import BeamSettings
+from spring_integrations.decoding.causal import causal_rows
+from spring_integrations.decoding.posterior import (
+    check_temperature,
+    log_prior,
+    passage_scores,
+    rag_sequence_log_likelihood,
+    rag_token_joint,
+    rag_token_log_likelihood,
+)
+from spring_integrations.decoding.rows import Rows
+from spring_integrations.decoding.seq2seq import count_tokens, seq2seq_rows
+from spring_integrations.detokenize import Reader, shared_length
+from spring_integrations.errors import PromptTooLongError, SettingsError
+from spring_integrations.generation import GenerationSettings
+from spring_integrations.model import OnTooLong
+from spring_integrations.passages import Passage
+from spring_integrations.prompt import RagPrompt, check_question
+from spring_integrations.tokens import SpringTokens
+
+log = logging.getLogger(__name__)
+
+Method = Literal["rag-token", "rag-sequence", "rag-sequence-fast"]
+WritePrompt = Callable[[Passage, str], RagPrompt]
+
+
+class RagModel(Protocol):
+    """What `RagDecoder` needs: `SpringModel` and `Seq2SeqModel` have it."""
+
+    tokens: SpringTokens | None
+    k: int
+    settings: GenerationSettings
+    on_too_long: OnTooLong
+
+    @property
+    def shared(self) -> Backbone:
+        """The loaded backbone."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Positions of a prompt."""
+        ...
+
+    def prompt(self, passages: Sequence[Passage | str], question: str) -> RagPrompt:
+        """Writes a prompt."""
+        ...
+
+
+class RagDecoder:
+    """Answers marginalised over retrieved passages (Lewis et al. 2020, arXiv 2005.11401).
+
+    Every passage gets a prompt of its own, with the model's virtual tokens between passage and
+    question; the prompts run as one batch. RAG-Token may take each token from another passage;
+    RAG-Sequence has one passage behind the whole answer. Safe to call from several threads.
+
+    - "rag-token": greedy, sampling (`temperature`) or beams (`num_beams`) on the mixture. Streams
+      unless it searches with beams.
+    - "rag-sequence": beams under every passage, and every answer found scored under every passage
+      ("thorough decoding"). Does not sample, and gives its text at the end.
+    - "rag-sequence-fast": the same without that scoring; where a passage's beams do not hold an
+      answer, it counts as impossible there.
+
+    Compared with one prompt of all passages (`SpringModel.generate`): passages that do not fit one
+    window together can be used, their order does not matter, and it is known which one an answer
+    comes from. But no passage is read in the light of another, and K prompts cost more than one.
+    Prefer RAG-Token for streaming, for provenance token by token, and where parts of an answer stand in
+    several passages; it weighs the passages by the retriever's scores at every token again, so it
+    needs scores that tell. Prefer RAG-Sequence where an answer stands in one passage, where the scores
+    tell little, and where its probability is wanted.
+    """
+
+    def __init__(
+        self,
+        model: RagModel,
+        method: Method = "rag-token",
+        *,
+        score_temperature: float = 1.0,
+        length_penalty: float = 0.0,
+        write_prompt: WritePrompt | None = None,
+    ) -> None:
+        """Puts a method on a model; any number can share it.
+
+        Args:
+            model: a `SpringModel` or a `Seq2SeqModel`.
+            method: see above.
+            score_temperature: of p(z|x), see `log_prior`; for cosine scores `COSINE_TEMPERATURE`.
+            length_penalty: beams rank answers by log-probability / length**length_penalty; 0, as in
+                the paper, does not normalise.
+            write_prompt: writes the prompt of a passage and a question; None is the model's own
+                format. What the prompts have in common at their start runs once; without a boundary
+                they get no virtual tokens.
+
+        Raises:
+            SettingsError: for an unknown method or a temperature that is not above 0.
+        """
+        if method not in get_args(Method):
+            msg = f"method={method!r} is not one of {', '.join(map(repr, get_args(Method)))}"
+            raise SettingsError(msg)
+        self.model = model
+        self.method: Method = method
+        self.score_temperature = check_temperature(score_temperature)
+        self.length_penalty = length_penalty
+        self._write_prompt = write_prompt or (lambda passage, question: model.prompt([passage], question))
+
+    def answer(self, question: str, passages: Sequence[Passage], *, k: int | None = None, **settings: Any) -> RagAnswer:
+        """Answers a question from passages, whose order does not matter.
+
+        Args:
+            question: the question.
+            passages: 1 to 50, with the retriever's scores, higher ones for better passages.
+            k: virtual tokens to use; None means the model's k; 0 is the plain backbone.
+            settings: fields of `GenerationSettings` that differ for this call.
+
+        Raises:
+            PromptError: for an empty question.
+            PromptTooLongError: if no passage's prompt fits the window.
+            DataError: if a passage has no finite score, or there are none or too many.
+            TokenCountError: if k is outside 0…n.
+            SettingsError: for a setting that is unknown, impossible, or not defined for the method.
+        """
+        *_, answer = self.stream(question, passages, k=k, **settings)
+        return cast(RagAnswer, answer)
+
+    def stream(
+        self, question: str, passages: Sequence[Passage], *, k: int | None = None, **settings: Any
+    ) -> Generator[str | RagAnswer, None, None]:
+        """Yields pieces of the answer as they are generated, and at last the `RagAnswer`.
+
+        The pieces together are the answer's text. RAG-Sequence and beams know their text only at the
+        end, and give one piece. Arguments and errors are those of `answer`.
+        """
+        wanted = self.model.settings.with_changes(settings)
+        self._check(wanted)
+        asked = self._ask(question, passages, k, wanted.max_new_tokens)
+        return self._pieces(asked, wanted)
+
+    def log_likelihood(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        answers: Sequence[str],
+        *,
+        k: int | None = None,
+        add_eos: bool = False,
+    ) -> list[float]:
+        """Returns log p(answer | question), marginalised over the passages, in nats for each answer.
+
+        Args:
+            question: the question.
+            passages: as in `answer`.
+            answers: texts as they would be generated; give the leading space where the tokenizer
+                makes one.
+            k: virtual tokens to use; None means the model's k.
+            add_eos: score the end of the answer too.
+        """
+        backbone = self.model.shared
+        targets = [_target(backbone, answer, add_eos) for answer in answers]
+        asked = self._ask(question, passages, k, max(map(len, targets), default=0))
+        rows = _rows(backbone, asked)
+        count = len(asked.passages)
+        scored = [(z, ids) for ids in targets if ids for z in range(count)]
+        tokens = iter(rows.score([z for z, _ in scored], [ids for _, ids in scored]))
+        marginal = rag_token_log_likelihood if self.method == "rag-token" else rag_sequence_log_likelihood
+        return [
+            float(marginal(asked.prior, torch.stack([next(tokens) for _ in range(count)]))) if ids else 0.0
+            for ids in targets
+        ]
+
+    def _check(self, settings: GenerationSettings) -> None:
+        if settings.repetition_penalty != 1:
+            msg = (
+                f"repetition_penalty={settings.repetition_penalty} is not defined for probabilities that are "
+                "marginalised over passages; leave it at 1"
+            )
+            raise SettingsError(msg)
+        if settings.temperature and self.method != "rag-token":
+            msg = f"{self.method} does not sample (temperature={settings.temperature}); use rag-token or temperature=0"
+            raise SettingsError(msg)
+
+    def _ask(self, question: str, passages: Sequence[Passage], k: int | None, new_tokens: int) -> Asked:
+        check_question(question)
+        scores = passage_scores(passages)
+        model = self.model
+        prompts = [self._write_prompt(passage, question).without_marks() for passage in passages]
+        count = model.k if k is None else count_tokens(model.tokens, k)
+        virtual = _virtual_ids(model, count if all(p.boundary is not None for p in prompts) else 0)
+        encoded = [model.shared.encode(prompt, virtual) for prompt in prompts]
+        fitting = self._fitting(encoded, new_tokens)
+        kept = torch.tensor([scores[i] for i in fitting], dtype=torch.float64)
+        return Asked(
+            passages=tuple(passages[i] for i in fitting),
+            prompts=[encoded[i] for i in fitting],
+            prior=log_prior(kept, self.score_temperature),
+            method=self.method,
+            k=len(virtual),
+            dropped=len(passages) - len(fitting),
+        )
+
+    def _fitting(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[int]:
+        """Returns which prompts fit the window, and warns of those that do not."""
+        model = self.model
+        # An encoder's window holds the prompt alone.
+        room = model.window - (0 if isinstance(model.shared, Seq2SeqBackbone) else new_tokens)
+        fitting = [i for i, ids in enumerate(prompts) if len(ids) <= room]
+        if len(fitting) == len(prompts):
+            return fitting
+        msg = (
+            f"{len(prompts) - len(fitting)} of {len(prompts)} passages make a prompt longer than the {room} tokens "
+            f"that {model.shared.name} has room for (window {model.window}, new tokens {new_tokens}, longest prompt "
+            f"{max(map(len, prompts))})"
+        )
+        if not fitting or model.on_too_long == "error":
+            msg += "; shorten the passages or the question, or lower max_new_tokens"
+            raise PromptTooLongError(msg)
+        log.warning("%s: left them out", msg)
+        return fitting
+
+    def _pieces(self, asked: Asked, settings: GenerationSettings) -> Generator[str | RagAnswer, None, None]:
+        reader = Reader(self.model.shared, settings.stop)
+        if self.method == "rag-token" and settings.num_beams == 1:
+            yield from _token_pieces(_rows(self.model.shared, asked), asked, settings, reader)
+            return
+        answer = self._searched(asked, settings, reader)
+        yield answer.text
+        yield answer
+
+    def _searched(self, asked: Asked, settings: GenerationSettings, reader: Reader) -> RagAnswer:
+        rows = _rows(self.model.shared, asked)
+        beams = BeamSettings(
+            settings.num_beams,
+            settings.max_new_tokens,
+            lambda ids: _ended(reader, ids),
+            self.length_penalty,
+            spare=max(2, 1 + len(reader.ends)),
+        )
+        if self.method == "rag-token":
+            ids = rag_token.best_of_beams(rows, asked.prior, beams).ids
+            scores = torch.stack(rows.score(range(len(asked.passages)), [ids] * len(asked.passages)))
+            return answer_of_tokens(asked, ids, rag_token_joint(asked.prior, scores), reader.complete(list(ids)))
+        weigh = rag_sequence.thorough if self.method == "rag-sequence" else rag_sequence.fast
+        best = weigh(rows, asked.prior, beams)
+        return answer_of_sequence(asked, best.ids, best.joint, reader.complete(list(best.ids)))
+
+
+def _token_pieces(
+    rows: Rows, asked: Asked, settings: GenerationSettings, reader: Reader
+) -> Generator[str | RagAnswer, None, None]:
+    ids: list[int] = []
+    columns: list[Tensor] = []
+    shown = ""
+    for token, column in rag_token.token_by_token(rows, asked.prior, settings, lambda ids: _ended(reader, ids)):
+        ids.append(token)
+        columns.append(column)
+        settled = reader.settled(ids)
+        if settled.startswith(shown) and settled != shown:
+            yield settled[len(shown) :]
+            shown = settled
+    completion = reader.complete(ids)
+    if rest := completion.text[shared_length(shown, completion.text) :]:
+        yield rest
+    yield answer_of_tokens(asked, ids, rag_token_joint(asked.prior, torch.stack(columns, dim=1)), completion)
+
+
+def _rows(backbone: Backbone, asked: Asked) -> Rows:
+    if isinstance(backbone, Seq2SeqBackbone):
+        return seq2seq_rows(backbone, asked.prompts)
+    return causal_rows(backbone, asked.prompts)
+
+
+def _ended(reader: Reader, ids: Sequence[int]) -> bool:
+    return ids[-1] in reader.ends or reader.stops(list(ids))
+
+
+def _virtual_ids(model: RagModel, count: int) -> range:
+    if model.tokens is None:
+        return range(0)
+    first = model.shared.attach(model.tokens)  # costs nothing again, and another model may have detached them
+    return range(first, first + count)
+
+
+def _target(backbone: Backbone, answer: str, add_eos: bool) -> list[int]:
+    """Returns an answer's ids as they would be generated."""
+    with backbone.text_lock:
+        ids = list(backbone.tokenizer(answer, add_special_tokens=False).input_ids)
+        if isinstance(backbone, Seq2SeqBackbone):
+            # BART's answers open with <s>, which some checkpoints generate and others are given.
+            given = {*backbone.decoder_start[1:], *backbone.eos_ids}
+            ids = [i for i in backbone.tokenizer("").input_ids if i not in given] + ids
+    return ids + backbone.eos_ids[:1] if add_eos else ids

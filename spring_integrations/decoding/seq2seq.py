@@ -1,0 +1,152 @@
+"""Encoder-decoder generators (BART, the paper's, and T5): rows over them, and `Seq2SeqModel`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutput
+
+from spring_integrations.backbone import Seq2SeqBackbone
+from spring_integrations.context_cache import input_device
+from spring_integrations.decoding.rows import Rows, State, check_forkable
+from spring_integrations.errors import SettingsError, TokensError
+from spring_integrations.generation import GenerationSettings
+from spring_integrations.model import OnTooLong
+from spring_integrations.passages import Passage
+from spring_integrations.prompt import RagPrompt
+from spring_integrations.tokens import SpringTokens
+
+
+def seq2seq_rows(backbone: Seq2SeqBackbone, prompts: Sequence[list[int]]) -> Rows:
+    """Encodes prompts, virtual ids included, as one right-padded batch, and starts the decoder.
+
+    Raises:
+        BackboneError: if the decoder has no KV cache, or the checkpoint does not say how it starts.
+    """
+    device = input_device(backbone)
+    config = backbone.model.config
+    caches = (check_forkable(backbone, DynamicCache(config=config)), DynamicCache(config=config))
+    start = torch.tensor([backbone.decoder_start] * len(prompts), device=device)
+    # Encoders with learned positions count from the left, padding included.
+    longest = max(map(len, prompts))
+    ids = torch.tensor([p + [backbone.pad_id] * (longest - len(p)) for p in prompts], device=device)
+    mask = torch.tensor([[1] * len(p) + [0] * (longest - len(p)) for p in prompts], device=device)
+    with backbone.lock, torch.inference_mode():
+        encoded = backbone.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    @torch.inference_mode()
+    def step(state: State, ids: Tensor) -> tuple[State, Tensor]:
+        with backbone.lock:
+            logits: Tensor = backbone.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=state.encoded),
+                attention_mask=state.mask,
+                decoder_input_ids=ids,
+                past_key_values=state.cache,
+                use_cache=True,
+            ).logits
+        return state, logits
+
+    state, logits = step(State(EncoderDecoderCache(*caches), mask, encoded), start)
+    return Rows(step, state, logits[:, -1])
+
+
+class Seq2SeqModel:
+    """A frozen encoder-decoder with virtual tokens, for `RagDecoder`.
+
+    What `SpringModel` is for causal language models: each passage's prompt, with the virtual tokens
+    between passage and question, is the encoder's input. Several can share one backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel | Seq2SeqBackbone,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        tokens: SpringTokens | None = None,
+        *,
+        k: int | None = None,
+        settings: GenerationSettings | None = None,
+        on_too_long: OnTooLong = "warn",
+    ) -> None:
+        """Puts tokens on loaded transformers objects, or on a backbone shared with other models.
+
+        Args:
+            backbone: an encoder-decoder of transformers, or a `Seq2SeqBackbone`.
+            tokenizer: its tokenizer; not needed with a `Seq2SeqBackbone`.
+            tokens: the virtual tokens; None is the plain backbone.
+            k: virtual tokens to use unless a call says otherwise; None means all.
+            settings: generation settings unless a call says otherwise.
+            on_too_long: warn when a passage is left out because its prompt is too long, or raise.
+
+        Raises:
+            BackboneError: if the model is no encoder-decoder.
+            SettingsError: if the tokenizer is missing, or `on_too_long` is neither.
+            TokensError: if the tokens do not fit the backbone.
+            TokenCountError: if k is outside 0…n.
+        """
+        if not isinstance(backbone, Seq2SeqBackbone):
+            if tokenizer is None:
+                msg = "a transformers model needs its tokenizer: Seq2SeqModel(model, tokenizer, tokens)"
+                raise SettingsError(msg)
+            backbone = Seq2SeqBackbone(backbone, tokenizer)
+        self.shared = backbone
+        self.tokens = tokens
+        self.settings = settings or GenerationSettings()
+        if on_too_long not in get_args(OnTooLong):
+            msg = f"on_too_long={on_too_long!r} is not one of {', '.join(map(repr, get_args(OnTooLong)))}"
+            raise SettingsError(msg)
+        self.on_too_long: OnTooLong = on_too_long
+        self.k = count_tokens(tokens, k)
+        if tokens is not None:
+            backbone.attach(tokens)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_id: str,
+        tokens_path: str | os.PathLike[str] | None = None,
+        *,
+        k: int | None = None,
+        settings: GenerationSettings | None = None,
+        on_too_long: OnTooLong = "warn",
+        dtype: str | torch.dtype = "auto",
+        device_map: Any = None,
+        revision: str | None = None,
+    ) -> Seq2SeqModel:
+        """Loads an encoder-decoder (a local folder or a hub id) and its tokens.
+
+        Raises:
+            BackboneError: if the backbone cannot be loaded or is no encoder-decoder.
+            TokensError: if the tokens cannot be loaded or do not fit.
+        """
+        tokens = None if tokens_path is None else SpringTokens.load(tokens_path)
+        backbone = Seq2SeqBackbone.load(model_id, dtype=dtype, device_map=device_map, revision=revision)
+        return cls(backbone, tokens=tokens, k=k, settings=settings, on_too_long=on_too_long)
+
+    @property
+    def window(self) -> int:
+        """Positions of the encoder's input."""
+        return self.shared.window
+
+    def prompt(self, passages: Sequence[Passage | str], question: str) -> RagPrompt:
+        """Writes the paper's prompt, with this tokenizer's control tokens neutralised in passages."""
+        return RagPrompt.from_passages(passages, question, special_tokens=self.shared.special_tokens)
+
+
+def count_tokens(tokens: SpringTokens | None, k: int | None) -> int:
+    """Returns how many virtual tokens k asks for; None means all.
+
+    Raises:
+        TokensError: if some are asked for and there are none.
+        TokenCountError: if k is outside 0…n.
+    """
+    if tokens is None:
+        if k:
+            msg = f"k={k} virtual tokens asked for, but the model has none; give it tokens"
+            raise TokensError(msg)
+        return 0
+    return len(tokens) if k is None else tokens.check_count(k)

@@ -1,0 +1,214 @@
+"""Evaluation of a chain or query engine that somebody has, on the metrics of this package.
+
+    report = evaluate_chain(chain, load_questions("nq", limit=500))
+    print(report.scores["em"])
+
+Chains are recognised by what they offer, so neither LangChain nor LlamaIndex is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from spring_integrations.errors import DataError, SettingsError
+from spring_integrations.evaluation.datasets import metrics_of
+from spring_integrations.evaluation.metrics import METRICS
+from spring_integrations.evaluation.questions import Question
+from spring_integrations.evaluation.statistics import Interval, mean_interval
+from spring_integrations.passages import Passage
+from spring_integrations.prompt import remove_marks
+
+OnError = Literal["raise", "record"]
+
+_ANSWER_KEYS = ("answer", "result", "output", "output_text", "text", "response")
+_SOURCE_KEYS = ("context", "source_documents", "documents")
+
+
+@dataclass(frozen=True)
+class ChainAnswer:
+    """What a chain answered to a question.
+
+    Attributes:
+        question: the question, with its accepted answers.
+        answer: the answer's text; "" if the chain failed.
+        scores: value of each metric, by its name in `METRICS`; 0 if the chain failed.
+        sources: the passages that the chain says it used, best first; empty if it does not say.
+        error: what went wrong, "" if nothing did.
+    """
+
+    question: Question
+    answer: str
+    scores: Mapping[str, float]
+    sources: tuple[Passage, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ChainReport:
+    """All answers of a chain, in the order of the questions, and the mean of each metric over them."""
+
+    answers: tuple[ChainAnswer, ...]
+    scores: Mapping[str, Interval]
+
+    @property
+    def failed(self) -> tuple[ChainAnswer, ...]:
+        """The questions that the chain failed on; they count as wrong."""
+        return tuple(answer for answer in self.answers if answer.error)
+
+
+def evaluate_chain(
+    chain: Any,
+    questions: Sequence[Question],
+    *,
+    metrics: Sequence[str] | None = None,
+    batch_size: int = 8,
+    to_input: Callable[[Question], Any] | None = None,
+    on_error: OnError = "raise",
+    progress: Callable[[int, int], None] | None = None,
+    seed: int = 0,
+) -> ChainReport:
+    """Asks a chain all questions and scores its answers.
+
+    Args:
+        chain: a LangChain Runnable that returns a text, a message, or a dictionary with an answer (as
+            `RetrievalQA` and `create_retrieval_chain` do), or a LlamaIndex query engine.
+        questions: what to ask; a question of a conversation is asked with its history.
+        metrics: names in `METRICS`; None means those that are reported on the questions' datasets.
+        batch_size: questions in one `batch` call of a Runnable; query engines take one at a time.
+        to_input: makes the chain's input of a question; None means its text, under the one key that a
+            Runnable's input schema asks for, if it asks for one.
+        on_error: "raise" what the chain raises, or "record" it, go on, and count the question as wrong.
+        progress: called with the number of questions done and of all, after each batch.
+        seed: of the confidence intervals.
+
+    Raises:
+        SettingsError: if `chain` is neither, its input or output has a form that cannot be guessed, or
+            another argument is impossible.
+        DataError: if there are no questions.
+    """
+    if metrics is None:
+        metrics = list(dict.fromkeys(name for q in questions for name in metrics_of(q.dataset)))
+    _check(questions, metrics, batch_size, on_error)
+    answers: list[ChainAnswer] = []
+    for batch, outputs in _outputs(chain, questions, batch_size, to_input, on_error):
+        answers += [_scored(q, output, metrics) for q, output in zip(batch, outputs, strict=True)]
+        if progress is not None:
+            progress(len(answers), len(questions))
+    scores = {name: mean_interval([a.scores[name] for a in answers], seed=seed) for name in metrics}
+    return ChainReport(tuple(answers), scores)
+
+
+def _check(questions: Sequence[Question], metrics: Sequence[str], batch_size: int, on_error: str) -> None:
+    if not questions:
+        msg = "no questions to evaluate the chain on"
+        raise DataError(msg)
+    if not metrics or any(name not in METRICS for name in metrics):
+        msg = f"metrics={list(metrics)} must be some of {', '.join(METRICS)}"
+        raise SettingsError(msg)
+    if batch_size < 1:
+        msg = f"batch_size must be at least 1, got {batch_size}"
+        raise SettingsError(msg)
+    if on_error not in get_args(OnError):
+        msg = f"on_error={on_error!r} is not one of {', '.join(map(repr, get_args(OnError)))}"
+        raise SettingsError(msg)
+
+
+def _outputs(
+    chain: Any,
+    questions: Sequence[Question],
+    batch_size: int,
+    to_input: Callable[[Question], Any] | None,
+    on_error: str,
+) -> Iterator[tuple[Sequence[Question], Sequence[Any]]]:
+    """Yields batches of questions with what the chain returned, or the exception that it raised."""
+    if callable(getattr(chain, "batch", None)):
+        make = to_input or _input_maker(chain)
+        for start in range(0, len(questions), batch_size):
+            batch = questions[start : start + batch_size]
+            yield batch, _run_batch(chain, [make(question) for question in batch], on_error)
+    elif callable(getattr(chain, "query", None)):
+        make = to_input or (lambda question: question.text)
+        for question in questions:
+            yield [question], [_query(chain, make(question), on_error)]
+    else:
+        msg = f"a {type(chain).__name__} is neither a LangChain Runnable nor a LlamaIndex query engine"
+        raise SettingsError(msg)
+
+
+def _run_batch(chain: Any, inputs: list[Any], on_error: str) -> list[Any]:
+    if on_error == "raise":
+        return list(chain.batch(inputs))
+    outputs = chain.batch(inputs, return_exceptions=True)
+    # A model that fails on one prompt of a batch fails the batch, so each is asked again alone.
+    return [
+        chain.batch([given], return_exceptions=True)[0] if isinstance(output, Exception) and len(inputs) > 1 else output
+        for given, output in zip(inputs, outputs, strict=True)
+    ]
+
+
+def _query(engine: Any, text: Any, on_error: str) -> Any:
+    try:
+        response = engine.query(text)
+        return response.get_response() if hasattr(response, "get_response") else response  # a stream ends here
+    except Exception as error:
+        if on_error == "raise":
+            raise
+        return error
+
+
+def _input_maker(chain: Any) -> Callable[[Question], Any]:
+    schema = chain.get_input_jsonschema()
+    if schema.get("type") != "object":
+        return lambda question: question.text
+    keys = list(schema.get("required") or schema.get("properties", ()))
+    if len(keys) != 1:
+        msg = f"the chain takes {', '.join(map(repr, keys))}: give to_input, which makes that of a question"
+        raise SettingsError(msg)
+    return lambda question: {keys[0]: question.text}
+
+
+def _scored(question: Question, output: Any, metrics: Sequence[str]) -> ChainAnswer:
+    if isinstance(output, Exception):
+        return ChainAnswer(question, "", dict.fromkeys(metrics, 0.0), error=f"{type(output).__name__}: {output}")
+    answer = _answer(output)
+    scores = {name: METRICS[name](answer, question.answers) for name in metrics}
+    return ChainAnswer(question, answer, scores, tuple(map(_passage, _sources(output))))
+
+
+def _answer(output: Any) -> str:
+    if isinstance(output, Mapping):
+        key = next((key for key in _ANSWER_KEYS if key in output), None)
+        if key is None:
+            msg = f"the chain returned {', '.join(map(repr, output))} and none of {', '.join(_ANSWER_KEYS)}"
+            raise SettingsError(msg)
+        return _answer(output[key])
+    if isinstance(output, str):
+        return output
+    for name in ("text", "response"):  # of a LangChain message, of a LlamaIndex response
+        if hasattr(output, name):
+            value = getattr(output, name)
+            return "" if value is None else str(value)
+    msg = f"the chain returned a {type(output).__name__}, which has no text; end it with an output parser"
+    raise SettingsError(msg)
+
+
+def _sources(output: Any) -> Sequence[Any]:
+    if isinstance(output, Mapping):
+        found = next((output[key] for key in _SOURCE_KEYS if key in output), ())
+        return found if isinstance(found, list | tuple) else ()
+    return getattr(output, "source_nodes", ())
+
+
+def _passage(source: Any) -> Passage:
+    """Returns the passage of a text, of a LangChain document, or of a LlamaIndex node with its score."""
+    if isinstance(source, str):
+        return Passage(remove_marks(source))
+    if hasattr(source, "page_content"):
+        text, id_, metadata = source.page_content, source.id or "", source.metadata
+        score = metadata.get("score")  # where our retrievers, and many others, put it
+    else:
+        node, score = source.node, source.score
+        text, id_, metadata = node.get_content(), node.node_id, node.metadata
+    return Passage(remove_marks(text), str(metadata.get("title", "")), id_, score, metadata)

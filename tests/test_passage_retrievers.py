@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import uuid
+
+import chromadb
+import pytest
+from langchain_chroma import Chroma
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_qdrant import QdrantVectorStore
+from llama_index.core.schema import MetadataMode
+from llama_index.core.vector_stores import SimpleVectorStore
+from llama_index.vector_stores.chroma import ChromaVectorStore
+from pydantic import ValidationError
+from qdrant_client import QdrantClient
+from qdrant_client.models import Distance, VectorParams
+from retrieval_kit import CountingEmbedder, numbered
+
+from spring_integrations import Passage
+from spring_integrations.errors import DataError, SettingsError
+from spring_integrations.langchain import PassageRetriever, PassageVectorStore, SpringEmbeddings
+from spring_integrations.llama_index import PassageRetriever as NodeRetriever
+from spring_integrations.llama_index import PassageVectorStore as NodeVectorStore
+from spring_integrations.retrieval import BM25Index, HybridIndex, PassageStore
+
+LAKES = (
+    Passage("It is the deepest lake.", "Baikal", "l1", metadata={"page": 4}),
+    Passage("Its islands are of reeds.", "Titicaca", "l2", metadata={"page": 9}),
+    Passage("A river without a title of its own."),
+)
+
+
+@pytest.fixture
+def index():
+    return BM25Index.build(LAKES)
+
+
+# --- retrievers ---
+
+
+async def test_documents_carry_id_title_and_score(index):
+    retriever = PassageRetriever(index=index, k=2)
+    found = index.search("Which lake has islands of reeds?", k=2)
+    documents = retriever.invoke("Which lake has islands of reeds?")
+    assert [(d.id, d.page_content, d.metadata) for d in documents] == [
+        (p.id, p.text, {**p.metadata, "title": p.title, "score": p.score}) for p in found
+    ]
+    assert documents[0].id == "l2"
+    assert documents[0].metadata["score"] > documents[1].metadata["score"]
+    assert await retriever.ainvoke("Which lake has islands of reeds?") == documents
+    assert retriever.invoke("Which lake has islands of reeds?", k=1) == documents[:1]
+    (river,) = retriever.invoke("river", k=1)
+    assert set(river.metadata) == {"score"}
+    assert river.id is None
+
+
+async def test_nodes_carry_id_title_and_score_and_show_the_llm_the_text_alone(index):
+    retriever = NodeRetriever(index, similarity_top_k=2)
+    found = index.search("Which lake has islands of reeds?", k=2)
+    nodes = retriever.retrieve("Which lake has islands of reeds?")
+    assert [(n.node_id, n.score, n.node.metadata) for n in nodes] == [
+        (p.id, p.score, {**p.metadata, "title": p.title}) for p in found
+    ]
+    for node, passage in zip(nodes, found, strict=True):
+        for mode in (MetadataMode.LLM, MetadataMode.EMBED, MetadataMode.NONE):
+            assert node.node.get_content(mode) == passage.text
+    again = await retriever.aretrieve("Which lake has islands of reeds?")
+    assert [n.to_dict() for n in again] == [n.to_dict() for n in nodes]
+
+
+def test_documents_and_nodes_are_copies(index):
+    document = PassageRetriever(index=index, k=1).invoke("reeds")[0]
+    node = NodeRetriever(index, similarity_top_k=1).retrieve("reeds")[0].node
+    document.metadata["page"] = node.metadata["page"] = 1000
+    document.page_content = "changed"
+    node.set_content("changed")
+    assert LAKES[1].metadata == {"page": 9}
+    assert index.search("reeds", k=1)[0].text == LAKES[1].text
+
+
+def test_what_is_no_index_is_refused(index):
+    with pytest.raises(ValidationError, match="index needs a search method"):
+        PassageRetriever(index="folder")
+    with pytest.raises(ValidationError, match="top"):
+        PassageRetriever(index=index, top=3)
+    with pytest.raises(SettingsError, match="index needs a search method"):
+        NodeRetriever("folder")
+    with pytest.raises(SettingsError, match="k=0"):
+        PassageRetriever(index=index, k=0).invoke("x")
+    with pytest.raises(SettingsError, match="k=0"):
+        NodeRetriever(index, similarity_top_k=0).retrieve("x")
+
+
+# --- other vector stores ---
+
+
+def memory_client():
+    return chromadb.EphemeralClient(chromadb.Settings(anonymized_telemetry=False))
+
+
+def in_memory(embedder, **settings):
+    return PassageVectorStore(InMemoryVectorStore(SpringEmbeddings(embedder)), **settings)
+
+
+def langchain_chroma(embedder, **settings):
+    cosine = {"hnsw": {"space": "cosine"}}
+    store = Chroma(
+        uuid.uuid4().hex, SpringEmbeddings(embedder), client=memory_client(), collection_configuration=cosine
+    )
+    return PassageVectorStore(store, **{"scores": "distance"} | settings)
+
+
+def qdrant(embedder, **settings):
+    client = QdrantClient(":memory:")
+    client.create_collection("passages", VectorParams(size=embedder.width, distance=Distance.COSINE))
+    store = QdrantVectorStore(client, "passages", SpringEmbeddings(embedder))
+    return PassageVectorStore(store, **settings)
+
+
+def llama_index_chroma(embedder, kind=ChromaVectorStore, **settings):
+    collection = memory_client().create_collection(
+        uuid.uuid4().hex, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+    )
+    return NodeVectorStore(kind(chroma_collection=collection), embedder, **settings)
+
+
+STORES = [in_memory, langchain_chroma, qdrant, llama_index_chroma]
+
+
+@pytest.mark.parametrize("make", STORES)
+def test_any_store_takes_chromas_place(tmp_path, make):
+    passages = [*numbered(23), Passage("seven up", metadata={"page": 3}), Passage("ten\nten", "ten")]
+    embedder = CountingEmbedder()
+    ours, theirs = PassageStore.open(tmp_path, CountingEmbedder()), make(embedder, batch_size=5)
+    embedder.given.clear()  # Qdrant's store tries its embedder first
+    seen = []
+    assert ours.add(passages) == theirs.add(iter(passages), progress=seen.append) == len(passages)
+    assert seen == sorted(seen)
+    assert seen[-1] == sum(embedder.given) == len(passages)
+    embedder.given.clear()
+    assert theirs.add(passages) == 0
+    assert embedder.given == []
+    queries = ["two one", "seven"]
+    for expected, found in zip(ours.search_many(queries, k=50), theirs.search_many(queries, k=50), strict=True):
+        assert {(p.id, p.title, p.text, *p.metadata.items()) for p in found} == {
+            (p.id, p.title, p.text, *p.metadata.items()) for p in expected
+        }
+        scores = [p.score for p in found]
+        assert scores == sorted(scores, reverse=True)
+        by_id = {p.id: p.score for p in found}
+        in_our_order = [by_id[p.id] for p in expected]
+        assert in_our_order == pytest.approx(scores, abs=1e-5)
+    assert [len(row) for row in theirs.search_many(queries, k=2)] == [2, 2]
+    assert theirs.search_many([], k=2) == []
+
+
+@pytest.mark.parametrize("make", STORES)
+def test_an_id_with_other_content_is_a_conflict_in_any_store(make):
+    store = make(CountingEmbedder())
+    assert store.add(numbered(3)) == 3
+    other = Passage("something else", id="1")
+    with pytest.raises(DataError, match="'1' but other content"):
+        store.add([other])
+    assert store.add([other], on_conflict="replace") == 1
+    assert {p.id: p.text for p in store.search("one", k=9)} == {"0": "zero", "1": "something else", "2": "two"}
+    with pytest.raises(SettingsError, match="k=0"):
+        store.search("one", k=0)
+
+
+@pytest.mark.parametrize("make", STORES)
+def test_passages_without_ids_fuse_with_those_of_bm25(make):
+    passages = [Passage(p.text, p.title) for p in numbered(6)]
+    store = make(CountingEmbedder())
+    store.add(passages)
+    found = HybridIndex([BM25Index.build(passages), store]).search("four", k=20)
+    assert sorted(p.text for p in found) == sorted(p.text for p in passages)
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong", "right"), [(in_memory, "distance", "similarity"), (langchain_chroma, "similarity", "distance")]
+)
+def test_scores_that_run_the_other_way_are_seen(make, wrong, right):
+    store = make(CountingEmbedder(), scores=wrong)
+    store.add(numbered(5))
+    with pytest.raises(SettingsError, match=f"for the best and .* for the last: give scores='{right}'"):
+        store.search("one", k=5)
+
+
+class _Silent(InMemoryVectorStore):
+    def get_by_ids(self, ids):
+        raise NotImplementedError
+
+
+class _SilentChroma(ChromaVectorStore):
+    def get_nodes(self, node_ids, filters=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda embedder, **settings: PassageVectorStore(_Silent(SpringEmbeddings(embedder)), **settings),
+        lambda embedder, **settings: llama_index_chroma(embedder, _SilentChroma, **settings),
+    ],
+)
+def test_a_store_that_cannot_say_what_it_holds_gets_all_again_once(make, caplog):
+    embedder = CountingEmbedder()
+    store = make(embedder, batch_size=2)
+    for _ in range(2):
+        assert store.add(numbered(5)) == 5
+    assert len(store.search("one", k=9)) == 5
+    assert sum(embedder.given) == 10
+    assert [r.message for r in caplog.records if "cannot say what it holds" in r.message] == [
+        f"{type(store.store).__name__} cannot say what it holds: all passages are written again"
+    ]
+
+
+def test_a_store_without_texts_is_refused():
+    with pytest.raises(SettingsError, match="SimpleVectorStore keeps vectors without their texts"):
+        NodeVectorStore(SimpleVectorStore(), CountingEmbedder())
