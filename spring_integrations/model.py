@@ -14,10 +14,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from spring_integrations import generation
-from spring_integrations.backbone import DEMO_FOLDER, DEMO_ID, Backbone, fingerprint
+from spring_integrations.backbone import DEMO_FOLDER, DEMO_ID, Backbone, Seq2SeqBackbone, fingerprint
 from spring_integrations.context_cache import ContextCache
 from spring_integrations.detokenize import Completion
-from spring_integrations.errors import PromptTooLongError, SettingsError, TokensError
+from spring_integrations.errors import BackboneError, PromptTooLongError, SettingsError, TokensError
 from spring_integrations.generation import GenerationSettings
 from spring_integrations.passages import Passage
 from spring_integrations.prompt import BoundaryRule, OnMissingBoundary, RagPrompt, check_question, report_missing
@@ -112,6 +112,9 @@ class SpringModel:
                 msg = "a transformers model needs its tokenizer: SpringModel(model, tokenizer, tokens)"
                 raise SettingsError(msg)
             backbone = Backbone(backbone, tokenizer)
+        elif isinstance(backbone, Seq2SeqBackbone):
+            msg = f"{backbone.name} is an encoder-decoder; spring_integrations.decoding.Seq2SeqModel takes it"
+            raise BackboneError(msg)
         self._backbone = backbone
         self.tokens = tokens
         self.settings = settings or GenerationSettings()

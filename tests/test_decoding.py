@@ -16,7 +16,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from spring_integrations import GenerationSettings, Passage, RagPrompt, SpringModel, SpringTokens
-from spring_integrations.decoding import RagAnswer, RagDecoder, Seq2SeqModel, log_prior
+from spring_integrations.decoding import COSINE_TEMPERATURE, RagAnswer, RagDecoder, Seq2SeqModel, log_prior
 from spring_integrations.decoding.beams import BeamSettings, beam_search
 from spring_integrations.decoding.causal import causal_rows
 from spring_integrations.errors import BackboneError, DataError, PromptError, PromptTooLongError, SettingsError
@@ -412,3 +412,8 @@ class TestPrior:
         scores = torch.tensor([0.8, 0.7, 0.3])
         expected = torch.tensor([16.0, 14.0, 6.0]).softmax(0)
         torch.testing.assert_close(log_prior(scores, 0.05).exp(), expected)
+
+    def test_auto_sharpens_cosines_and_leaves_other_scores_as_they_are(self) -> None:
+        cosines, bm25 = torch.tensor([0.8, -0.7]), torch.tensor([7.1, 0.3])
+        torch.testing.assert_close(log_prior(cosines, "auto"), log_prior(cosines, COSINE_TEMPERATURE))
+        torch.testing.assert_close(log_prior(bm25, "auto"), log_prior(bm25, 1.0))

@@ -50,7 +50,10 @@ def test_llama_index_snippet_answers() -> None:
     assert "laennec" in done.stdout.lower()
 
 
-@pytest.mark.parametrize(("section", "most"), [("LangChain", 15), ("LlamaIndex", 15), ("Your own corpus", 7), ("Marginalised decoding", 14), ("A real model", 3)])
+@pytest.mark.parametrize(
+    ("section", "most"),
+    [("LangChain", 15), ("LlamaIndex", 15), ("Your own corpus", 7), ("Marginalised decoding", 14), ("A real model", 3)],
+)
 def test_snippets_are_short(section: str, most: int) -> None:
     for snippet in blocks(section, "python"):
         assert 1 <= len(snippet.splitlines()) <= most

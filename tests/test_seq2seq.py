@@ -246,6 +246,7 @@ class TestLoading:
             lambda: SpringModel.from_pretrained(str(folder)),
             lambda: Backbone.load(str(folder)),
             lambda: SpringModel(model, words),
+            lambda: SpringModel(Seq2SeqBackbone(model, words)),
         ):
             with pytest.raises(BackboneError, match=r"spring_integrations\.decoding\.Seq2SeqModel takes it"):
                 refused()

@@ -88,12 +88,9 @@ def _answers(
 ) -> Iterator[str | Generation | RagAnswer]:
     if decoding == "concat":
         return spring.stream(spring.prompt(found, question), k=k)
-    from spring_integrations.decoding import COSINE_TEMPERATURE, RagDecoder
+    from spring_integrations.decoding import RagDecoder
 
-    # BM25's scores differ by whole numbers; cosines and fused ranks by tenths.
-    narrow = max(abs(p.score or 0.0) for p in found) <= 1
-    decoder = RagDecoder(spring, decoding, score_temperature=COSINE_TEMPERATURE if narrow else 1.0)
-    return decoder.stream(question, found, k=k)
+    return RagDecoder(spring, decoding, score_temperature="auto").stream(question, found, k=k)
 
 
 def _print_answer(parts: Iterator[str | Generation | RagAnswer]) -> None:

@@ -243,7 +243,7 @@ def _decoded(spring: SpringModel, methods: Sequence[Any], max_new_tokens: int) -
     return [
         DecodedSystem(
             f"{method}, k = {spring.k}",
-            RagDecoder(spring, method),
+            RagDecoder(spring, method, score_temperature="auto"),
             f"{method} {model}",
             k=spring.k,
             max_new_tokens=max_new_tokens,

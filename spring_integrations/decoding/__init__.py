@@ -7,6 +7,7 @@ from spring_integrations.decoding.decoder import Method, RagDecoder, RagModel
 from spring_integrations.decoding.posterior import (
     COSINE_TEMPERATURE,
     MAX_PASSAGES,
+    ScoreTemperature,
     log_prior,
     passage_scores,
     rag_sequence_joint,
@@ -23,6 +24,7 @@ __all__ = [
     "RagAnswer",
     "RagDecoder",
     "RagModel",
+    "ScoreTemperature",
     "Seq2SeqModel",
     "log_prior",
     "passage_scores",

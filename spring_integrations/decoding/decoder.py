@@ -15,6 +15,7 @@ from spring_integrations.decoding.answer import Asked, RagAnswer, answer_of_sequ
 from spring_integrations.decoding.beams import BeamSettings
 from spring_integrations.decoding.causal import causal_rows
 from spring_integrations.decoding.posterior import (
+    ScoreTemperature,
     check_temperature,
     log_prior,
     passage_scores,
@@ -89,7 +90,7 @@ class RagDecoder:
         model: RagModel,
         method: Method = "rag-token",
         *,
-        score_temperature: float = 1.0,
+        score_temperature: ScoreTemperature = 1.0,
         length_penalty: float = 0.0,
         write_prompt: WritePrompt | None = None,
     ) -> None:
@@ -98,7 +99,7 @@ class RagDecoder:
         Args:
             model: a `SpringModel` or a `Seq2SeqModel`.
             method: see above.
-            score_temperature: of p(z|x), see `log_prior`; for cosine scores `COSINE_TEMPERATURE`.
+            score_temperature: of p(z|x), see `log_prior`; for cosine scores `COSINE_TEMPERATURE`, or "auto".
             length_penalty: beams rank answers by log-probability / length**length_penalty; 0, as in
                 the paper, does not normalise.
             write_prompt: writes the prompt of a passage and a question; None is the model's own

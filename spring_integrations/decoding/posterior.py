@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.passages import Passage
 
 MAX_PASSAGES = 50
+AUTO: Literal["auto"] = "auto"
+ScoreTemperature = float | Literal["auto"]
 COSINE_TEMPERATURE = 0.05
 """For cosine scores. They differ by some tenths among the best passages, so that at temperature 1 all
 passages would count nearly alike; 0.05 is what most sentence embedders are trained with. On NQ-open, with
@@ -44,26 +47,30 @@ def passage_scores(passages: Sequence[Passage]) -> list[float]:
     return scores
 
 
-def check_temperature(temperature: float) -> float:
-    """Returns the temperature; raises SettingsError unless it is a finite number above 0."""
-    if not 0 < temperature < math.inf:
-        msg = f"the temperature of the passages' scores must be above 0, got {temperature}"
+def check_temperature(temperature: ScoreTemperature) -> ScoreTemperature:
+    """Returns the temperature; raises SettingsError unless it is "auto" or a finite number above 0."""
+    if temperature != AUTO and not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
+        msg = f"the temperature of the passages' scores must be 'auto' or above 0, got {temperature!r}"
         raise SettingsError(msg)
     return temperature
 
 
-def log_prior(scores: Tensor, temperature: float = 1.0) -> Tensor:
+def log_prior(scores: Tensor, temperature: ScoreTemperature = 1.0) -> Tensor:
     """Returns log p(z|x): log-softmax of the scores over the last dimension (section 2.2).
 
     Args:
         scores: [..., K], of the retrieved passages only. Inner products (as in the paper) and BM25
             scores are used as they are, at temperature 1; for cosines see `COSINE_TEMPERATURE`.
-        temperature: divides the scores; below 1 it sharpens, above 1 it flattens.
+        temperature: divides the scores; below 1 it sharpens, above 1 it flattens. "auto" is
+            `COSINE_TEMPERATURE` if no score is beyond -1…1, as with cosines and fused ranks, else 1.
 
     Raises:
         SettingsError: if the temperature is not above 0.
     """
-    return torch.log_softmax(scores / check_temperature(temperature), dim=-1)
+    checked = check_temperature(temperature)
+    if checked == AUTO:
+        checked = COSINE_TEMPERATURE if bool((scores.abs() <= 1).all()) else 1.0
+    return torch.log_softmax(scores / checked, dim=-1)
 
 
 def rag_sequence_joint(prior: Tensor, token_log_probs: Tensor) -> Tensor:

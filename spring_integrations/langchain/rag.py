@@ -15,7 +15,7 @@ from pydantic import ConfigDict, PrivateAttr, model_validator
 from typing_extensions import Self
 
 from spring_integrations import aio
-from spring_integrations.decoding import Method, RagAnswer, RagDecoder, Seq2SeqModel
+from spring_integrations.decoding import Method, RagAnswer, RagDecoder, ScoreTemperature, Seq2SeqModel
 from spring_integrations.errors import DataError
 from spring_integrations.langchain.passages import as_passage
 from spring_integrations.model import SpringModel
@@ -59,8 +59,8 @@ class SpringRAGChain(RunnableSerializable[Question, dict[str, Any]]):
     score_key: str = "score"
     """Where the documents' metadata hold the retriever's score, a higher one for a better document."""
 
-    score_temperature: float = 1.0
-    """Divides the scores; for cosines see `spring_integrations.decoding.COSINE_TEMPERATURE`."""
+    score_temperature: ScoreTemperature = 1.0
+    """Divides the scores; "auto", or for cosines `spring_integrations.decoding.COSINE_TEMPERATURE`."""
 
     length_penalty: float = 0.0
     """Beams rank answers by log-probability / length**length_penalty."""

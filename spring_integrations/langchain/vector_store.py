@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -14,15 +13,12 @@ from spring_integrations.errors import SettingsError
 from spring_integrations.langchain.passages import as_document, as_passage
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import check_top
-from spring_integrations.retrieval.ingest import OnConflict, Vectors, add_passages, content_of, key_of
+from spring_integrations.retrieval.ingest import CONTENT, ID, Vectors, WrappedStore, key_of, stored_marks
 
-log = logging.getLogger(__name__)
-
-_ID, _CONTENT = "passage_id", "content_hash"
-_NOT_THEIRS = (_ID, _CONTENT, "_id", "_collection_name")  # the last two are Qdrant's, which leaves `Document.id` empty
+_NOT_THEIRS = (ID, CONTENT, "_id", "_collection_name")  # the last two are Qdrant's, which leaves `Document.id` empty
 
 
-class PassageVectorStore:
+class PassageVectorStore(WrappedStore):
     """A vector store as an index of passages: for a corpus that outgrows one machine.
 
     The store embeds with its own `Embeddings`; `SpringEmbeddings` gives it those of this package. Ids
@@ -41,24 +37,8 @@ class PassageVectorStore:
                 Elasticsearch similarities, Chroma, FAISS and PGVector distances.
             batch_size: passages a write.
         """
-        self.store = store
+        super().__init__(store, batch_size)
         self._sign = -1.0 if scores == "distance" else 1.0
-        self._batch_size = batch_size
-        self._tells = True
-
-    def add(
-        self,
-        passages: Iterable[Passage],
-        *,
-        on_conflict: OnConflict = "error",
-        progress: Callable[[int], None] | None = None,
-    ) -> int:
-        """Adds the passages that are not yet in (see `PassageStore.add`); returns how many there were.
-
-        Raises:
-            DataError: for an id that stands there with other content.
-        """
-        return add_passages(self, passages, on_conflict=on_conflict, progress=progress)
 
     def search(self, query: str, k: int = 3) -> list[Passage]:
         """Returns the k nearest passages, best first, with scores of which the greater is the better.
@@ -78,20 +58,10 @@ class PassageVectorStore:
         """Returns what `search` returns, for each query."""
         return [self.search(query, k) for query in queries]
 
-    def batch_limit(self) -> int:
-        """Returns the most passages that one write has."""
-        return self._batch_size
-
-    def contents(self, keys: list[str]) -> dict[str, str]:
-        """Returns the content hashes of those keys that are in, as far as the store can tell."""
-        try:
-            found = self.store.get_by_ids(list(dict.fromkeys(keys)))
-        except NotImplementedError:
-            if self._tells:
-                log.warning("%s cannot say what it holds: all passages are written again", type(self.store).__name__)
-            self._tells = False
-            return {}
-        return {key_of(_as_found(document)): document.metadata.get(_CONTENT, "") for document in found}
+    def held(self, keys: list[str]) -> dict[str, str]:
+        """Returns the content hashes of those keys that are in."""
+        found = self.store.get_by_ids(keys)
+        return {key_of(_as_found(document)): document.metadata.get(CONTENT, "") for document in found}
 
     def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
         """Yields nothing: the store embeds what it writes."""
@@ -104,7 +74,7 @@ class PassageVectorStore:
 
 def _as_stored(passage: Passage) -> Document:
     # The title stands in the text, because that is what the store embeds.
-    marks = {_ID: passage.id, _CONTENT: content_of(passage)}
+    marks = stored_marks(passage)
     return Document(passage.titled(), metadata=as_document(passage).metadata | marks)
 
 
@@ -112,5 +82,5 @@ def _as_found(document: Document) -> Passage:
     found = as_passage(document)
     rest = {name: value for name, value in found.metadata.items() if name not in _NOT_THEIRS}
     text = found.text.removeprefix(f"{found.title}\n")
-    passage = replace(found, text=text, id=document.metadata.get(_ID, ""), metadata=rest)
+    passage = replace(found, text=text, id=document.metadata.get(ID, ""), metadata=rest)
     return passage if passage.id else replace(passage, id=key_of(passage))

@@ -17,7 +17,7 @@ from llama_index.core.prompts.mixin import PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from spring_integrations import aio
-from spring_integrations.decoding import Method, RagAnswer, RagDecoder, RagModel
+from spring_integrations.decoding import Method, RagAnswer, RagDecoder, RagModel, ScoreTemperature
 from spring_integrations.errors import DataError
 from spring_integrations.llama_index.passages import as_passage
 from spring_integrations.passages import Passage
@@ -49,7 +49,7 @@ class SpringRAGQueryEngine(BaseQueryEngine):
         decoding: Method = "rag-token",
         *,
         k: int | None = None,
-        score_temperature: float = 1.0,
+        score_temperature: ScoreTemperature = 1.0,
         length_penalty: float = 0.0,
         settings: dict[str, Any] | None = None,
         callback_manager: CallbackManager | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from spring_integrations.errors import DataError, IndexUnreachableError, Setting
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
 from spring_integrations.retrieval.embedders import Embedder, embed_passages, query_vectors, recipe_of
-from spring_integrations.retrieval.ingest import OnConflict, Vectors, add_passages, content_of
+from spring_integrations.retrieval.ingest import CONTENT, ID, BulkStore, Vectors, stored_marks
 
 DEFAULT_COLLECTION = "passages"
-_TITLE, _ID, _CONTENT = "title", "passage_id", "content_hash"
-_OWN = (_TITLE, _ID, _CONTENT)
+_TITLE = "title"
+_OWN = (_TITLE, ID, CONTENT)
 # The last one is all that Chroma says where its own database cannot be written.
 _DISK_FULL = (
     "disk is full",
@@ -33,7 +33,7 @@ _ROWS = 20_000  # Chroma looks up all passages of a call in one SQL statement, w
 _SYNC = 10_000  # Chroma's default of 1,000 rewrites its graph on disk all the time during a bulk ingest
 
 
-class PassageStore:
+class PassageStore(BulkStore):
     """Passages and their vectors in a Chroma collection, compared as the embedder needs; make one with `open`.
 
     `client`, `name` and `embedder` serve other code that works on the same collection. A passage's
@@ -89,34 +89,6 @@ class PassageStore:
         with self._errors("cannot count"):
             return int(self._collection.count())
 
-    def add(
-        self,
-        passages: Iterable[Passage],
-        *,
-        on_conflict: OnConflict = "error",
-        progress: Callable[[int], None] | None = None,
-    ) -> int:
-        """Adds the passages that are not yet in; the others are neither embedded nor written again.
-
-        Title and text are embedded together; the text is what `search` returns. Killed anywhere and
-        called again, it goes on: at most the last batches are embedded twice, and nothing is in twice.
-
-        Args:
-            passages: any number of them; memory does not grow with it, but for Chroma's own graph.
-            on_conflict: what to do with an id that stands there with other content.
-            progress: called with the number of passages done so far.
-
-        Returns:
-            The number of passages that were written.
-
-        Raises:
-            DataError: if Chroma refuses them, say because the vectors have another dimension, or for
-                an id with other content. What came before is in.
-            StorageError: if the disk is full. What came before is in.
-            IndexUnreachableError: if the server does not answer. What came before is in.
-        """
-        return add_passages(self, passages, on_conflict=on_conflict, progress=progress)
-
     def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
         """Returns the k nearest passages, best first; all if there are fewer.
 
@@ -155,7 +127,7 @@ class PassageStore:
         """Returns the content hashes of those keys that are in."""
         with self._errors("cannot read"):
             found = self._collection.get(ids=list(dict.fromkeys(keys)), include=["metadatas"])
-        return {key: (row or {}).get(_CONTENT, "") for key, row in zip(found["ids"], found["metadatas"], strict=True)}
+        return {key: (row or {}).get(CONTENT, "") for key, row in zip(found["ids"], found["metadatas"], strict=True)}
 
     def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
         """Yields vectors of the passages' titles and texts, a batch of the embedder at a time."""
@@ -168,9 +140,7 @@ class PassageStore:
                 ids=list(passages),
                 embeddings=vectors,
                 documents=[p.text for p in passages.values()],
-                metadatas=[
-                    {**p.metadata, _TITLE: p.title, _ID: p.id, _CONTENT: content_of(p)} for p in passages.values()
-                ],
+                metadatas=[{**p.metadata, _TITLE: p.title, **stored_marks(p)} for p in passages.values()],
             )
 
     def _errors(self, doing: str) -> Any:
@@ -178,7 +148,7 @@ class PassageStore:
 
     def _passage(self, key: str, text: str, metadata: dict[str, Any] | None, distance: float) -> Passage:
         rest = dict(metadata or {})
-        title, own_id = rest.get(_TITLE, ""), rest.get(_ID, "")
+        title, own_id = rest.get(_TITLE, ""), rest.get(ID, "")
         score = -distance if self._recipe.similarity == "l2" else 1.0 - distance
         return Passage(text, title, own_id or key, score, {k: v for k, v in rest.items() if k not in _OWN})
 
