@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import spring_integrations
+from spring_integrations import evaluation
 
 PACKAGE = "spring_integrations"
 ROOT = Path(spring_integrations.__file__).parent
@@ -234,6 +235,12 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
 def test_public_name_loads_from_its_home(name: str) -> None:
     home = importlib.import_module(f"{PACKAGE}.{spring_integrations._HOMES[name]}")
     assert getattr(spring_integrations, name) is getattr(home, name)
+
+
+@pytest.mark.parametrize("name", evaluation.__all__)
+def test_name_of_the_evaluation_loads_from_its_home(name: str) -> None:
+    home = importlib.import_module(f"{evaluation.__name__}.{evaluation._HOMES[name]}")
+    assert getattr(evaluation, name) is getattr(home, name)
 
 
 def test_unknown_public_name_is_an_attribute_error() -> None:

@@ -29,7 +29,9 @@ def blocks(section: str, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    lines = "".join(blocks("Command line", "sh") + blocks("Your own corpus", "sh")).splitlines()
+    lines = "".join(
+        blocks("Command line", "sh") + blocks("Your own corpus", "sh") + blocks("Evaluation", "sh")
+    ).splitlines()
     return [line.split(" # ")[0].strip() for line in lines]
 
 
@@ -59,7 +61,7 @@ def test_snippets_are_short(section: str, most: int) -> None:
         assert 1 <= len(snippet.splitlines()) <= most
 
 
-@pytest.mark.parametrize("section", ["Chat models", "Served models"])
+@pytest.mark.parametrize("section", ["Chat models", "Served models", "Evaluation"])
 def test_names_that_snippets_import_exist(section: str) -> None:
     snippets = blocks(section, "python")
     assert snippets

@@ -30,7 +30,6 @@ _DISK_FULL = (
     "Failed to apply logs",
 )
 _ROWS = 20_000  # Chroma looks up all passages of a call in one SQL statement, which takes some 32,000
-_SYNC = 10_000  # Chroma's default of 1,000 rewrites its graph on disk all the time during a bulk ingest
 
 
 class PassageStore(BulkStore):
@@ -75,7 +74,7 @@ class PassageStore(BulkStore):
                 name,
                 embedding_function=None,
                 metadata={key: value for key, value in wanted.items() if key != "space"},
-                configuration={"hnsw": {"space": wanted["space"], "sync_threshold": _SYNC, "batch_size": _SYNC}},
+                configuration={"hnsw": {"space": wanted["space"]}},
             )
         _check_same(collection, wanted, place)
         return cls(client, collection, embedder)
