@@ -181,6 +181,7 @@ def recall(path: Path | None) -> dict[str, dict[str, float]]:
             "minilm": dense,
             "minilm-bf16": coarse,
             "hybrid": HybridIndex([dense, bm25]),
+            "hybrid-60": HybridIndex([dense, bm25], rank_constant=60),
             "hybrid-4:1": HybridIndex([dense, bm25], weights=(4, 1)),
         }
         print(f"\n{'recall, %':12} " + " ".join(f"{f'@{k}':>6}" for k in TOP))
