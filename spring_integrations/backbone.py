@@ -255,6 +255,13 @@ class Backbone:
                 self._embedding_owner.set_input_embeddings(current)
             return current.add(tokens)
 
+    def virtual_ids(self, tokens: SpringTokens | None, count: int) -> range:
+        """Returns the ids of the first `count` tokens, which are attached: another user may have detached them."""
+        if tokens is None:
+            return range(0)
+        first = self.attach(tokens)  # costs nothing again
+        return range(first, first + count)
+
     def detach(self) -> None:
         """Gives the model its original embedding module back."""
         with self.lock:

@@ -82,6 +82,28 @@ class Reader:
         return ids[:end]
 
 
+class Stream:
+    """An answer that grows, and how much of its text has been handed out."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._shown = ""
+        self.ids: list[int] = []
+
+    def add(self, token: int) -> str:
+        """Takes the next id; returns the text that is settled since, "" if none is."""
+        self.ids.append(token)
+        settled = self._reader.settled(self.ids)
+        if not settled.startswith(self._shown):
+            return ""
+        piece, self._shown = settled[len(self._shown) :], settled
+        return piece
+
+    def rest(self, completion: Completion) -> str:
+        """Returns what is left of the whole answer."""
+        return completion.text[shared_length(self._shown, completion.text) :]
+
+
 def shared_length(one: str, other: str) -> int:
     """Returns the length of the common beginning."""
     return len(os.path.commonprefix([one, other]))  # noqa: RUF071 - characters are meant

@@ -37,7 +37,7 @@ from spring_integrations.context_cache import (
     model_inputs,
     pad_left,
 )
-from spring_integrations.detokenize import Completion, Reader, shared_length
+from spring_integrations.detokenize import Completion, Reader, Stream
 from spring_integrations.errors import SettingsError
 
 __all__ = ["DEFAULT_MAX_NEW_TOKENS", "GenerationSettings", "generate", "input_device", "pad_left", "score", "stream"]
@@ -182,19 +182,15 @@ def stream(
 
     worker = threading.Thread(target=work, name="spring-stream", daemon=True)
     worker.start()
-    seen: list[int] = []
-    shown = ""
+    answer = Stream(reader)
     try:
         while not isinstance(event := events.get(), list):
             if isinstance(event, BaseException):
                 raise event
-            seen.append(event)
-            settled = reader.settled(seen)
-            if settled.startswith(shown) and settled != shown:
-                yield settled[len(shown) :]
-                shown = settled
+            if piece := answer.add(event):
+                yield piece
         completion = reader.complete(event)
-        if rest := completion.text[shared_length(shown, completion.text) :]:
+        if rest := answer.rest(completion):
             yield rest
         yield completion
     finally:

@@ -119,11 +119,11 @@ class SpringModel:
         self.tokens = tokens
         self.settings = settings or GenerationSettings()
         self.boundary_rule = BoundaryRule.from_user(boundary_rule) if boundary_rule else None
-        self.on_missing_boundary = _check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
-        self.on_too_long = _check_choice("on_too_long", on_too_long, OnTooLong)
-        _check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
+        self.on_missing_boundary = check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
+        self.on_too_long = check_choice("on_too_long", on_too_long, OnTooLong)
+        check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
         self.context_cache = context_cache
-        self.k = self._count(k)
+        self.k = count_tokens(self.tokens, k)
         if tokens is not None:
             _check_same_backbone(backbone, tokens, on_other_backbone)
             backbone.attach(tokens)
@@ -301,22 +301,14 @@ class SpringModel:
         with self._backbone.text_lock:
             return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _count(self, k: int | None) -> int:
-        if self.tokens is None:
-            if k:
-                msg = f"k={k} virtual tokens asked for, but no tokens are loaded; give tokens_path"
-                raise TokensError(msg)
-            return 0
-        return len(self.tokens) if k is None else self.tokens.check_count(k)
-
     def _encode(self, prompt: str | RagPrompt, k: int | None, room: int) -> _Encoded:
         parsed = RagPrompt.parse(prompt, self.boundary_rule) if isinstance(prompt, str) else prompt.without_marks()
         check_question(parsed.text)
-        count = self.k if k is None else self._count(k)
+        count = self.k if k is None else count_tokens(self.tokens, k)
         if count and parsed.boundary is None:
             count = 0
             report_missing(parsed, self.on_missing_boundary)
-        virtual = self._virtual_ids(count)
+        virtual = self._backbone.virtual_ids(self.tokens, count)
         ids = self._backbone.encode(parsed, virtual)
         dropped = 0
         while len(ids) + room > self.window:
@@ -340,13 +332,6 @@ class SpringModel:
         if not virtual:
             ids = self._backbone.encode(prompt, virtual := range(-1, 0))  # no other id is negative
         return ids[: ids.index(virtual[0])]
-
-    def _virtual_ids(self, count: int) -> range:
-        if self.tokens is None:
-            return range(0)
-        # Attaching again costs nothing, and another model on this backbone may have detached it.
-        first = self._backbone.attach(self.tokens)
-        return range(first, first + count)
 
     def _too_long(self, length: int, room: int, k: int) -> str:
         return (
@@ -376,7 +361,23 @@ def _results(
             yield piece if isinstance(piece, str) else _result(encoded, piece)
 
 
-def _check_choice(name: str, value: Any, choices: Any) -> Any:
+def count_tokens(tokens: SpringTokens | None, k: int | None) -> int:
+    """Returns how many virtual tokens k asks for; None means all.
+
+    Raises:
+        TokensError: if some are asked for and there are none.
+        TokenCountError: if k is outside 0…n.
+    """
+    if tokens is None:
+        if k:
+            msg = f"k={k} virtual tokens asked for, but the model has none: no tokens are loaded; give tokens_path"
+            raise TokensError(msg)
+        return 0
+    return len(tokens) if k is None else tokens.check_count(k)
+
+
+def check_choice(name: str, value: Any, choices: Any) -> Any:
+    """Returns the value; raises SettingsError unless it is one of a Literal's."""
     if value not in (allowed := choices.__args__):
         msg = f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}"
         raise SettingsError(msg)

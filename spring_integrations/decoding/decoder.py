@@ -24,11 +24,11 @@ from spring_integrations.decoding.posterior import (
     rag_token_log_likelihood,
 )
 from spring_integrations.decoding.rows import Rows
-from spring_integrations.decoding.seq2seq import count_tokens, seq2seq_rows
-from spring_integrations.detokenize import Reader, shared_length
+from spring_integrations.decoding.seq2seq import seq2seq_rows
+from spring_integrations.detokenize import Reader, Stream
 from spring_integrations.errors import PromptTooLongError, SettingsError
 from spring_integrations.generation import GenerationSettings
-from spring_integrations.model import OnTooLong
+from spring_integrations.model import OnTooLong, count_tokens
 from spring_integrations.passages import Passage
 from spring_integrations.prompt import RagPrompt, check_question
 from spring_integrations.tokens import SpringTokens
@@ -199,7 +199,7 @@ class RagDecoder:
         model = self.model
         prompts = [self._write_prompt(passage, question).without_marks() for passage in passages]
         count = model.k if k is None else count_tokens(model.tokens, k)
-        virtual = _virtual_ids(model, count if all(p.boundary is not None for p in prompts) else 0)
+        virtual = model.shared.virtual_ids(model.tokens, count if all(p.boundary is not None for p in prompts) else 0)
         encoded = [model.shared.encode(prompt, virtual) for prompt in prompts]
         fitting = self._fitting(encoded, new_tokens)
         kept = torch.tensor([scores[i] for i in fitting], dtype=torch.float64)
@@ -261,20 +261,16 @@ class RagDecoder:
 def _token_pieces(
     rows: Rows, asked: Asked, settings: GenerationSettings, reader: Reader
 ) -> Generator[str | RagAnswer, None, None]:
-    ids: list[int] = []
+    answer = Stream(reader)
     columns: list[Tensor] = []
-    shown = ""
     for token, column in rag_token.token_by_token(rows, asked.prior, settings, lambda ids: _ended(reader, ids)):
-        ids.append(token)
         columns.append(column)
-        settled = reader.settled(ids)
-        if settled.startswith(shown) and settled != shown:
-            yield settled[len(shown) :]
-            shown = settled
-    completion = reader.complete(ids)
-    if rest := completion.text[shared_length(shown, completion.text) :]:
+        if piece := answer.add(token):
+            yield piece
+    completion = reader.complete(answer.ids)
+    if rest := answer.rest(completion):
         yield rest
-    yield answer_of_tokens(asked, ids, rag_token_joint(asked.prior, torch.stack(columns, dim=1)), completion)
+    yield answer_of_tokens(asked, answer.ids, rag_token_joint(asked.prior, torch.stack(columns, dim=1)), completion)
 
 
 def _rows(backbone: Backbone, asked: Asked) -> Rows:
@@ -285,13 +281,6 @@ def _rows(backbone: Backbone, asked: Asked) -> Rows:
 
 def _ended(reader: Reader, ids: Sequence[int]) -> bool:
     return ids[-1] in reader.ends or reader.stops(list(ids))
-
-
-def _virtual_ids(model: RagModel, count: int) -> range:
-    if model.tokens is None:
-        return range(0)
-    first = model.shared.attach(model.tokens)  # costs nothing again, and another model may have detached them
-    return range(first, first + count)
 
 
 def _target(backbone: Backbone, answer: str, add_eos: bool) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from transformers.modeling_outputs import BaseModelOutput
 from spring_integrations.backbone import Seq2SeqBackbone
 from spring_integrations.context_cache import input_device
 from spring_integrations.decoding.rows import Rows, State, check_forkable
-from spring_integrations.errors import SettingsError, TokensError
+from spring_integrations.errors import SettingsError
 from spring_integrations.generation import GenerationSettings
-from spring_integrations.model import OnTooLong
+from spring_integrations.model import OnTooLong, check_choice, count_tokens
 from spring_integrations.passages import Passage
 from spring_integrations.prompt import RagPrompt
 from spring_integrations.tokens import SpringTokens
@@ -96,10 +96,7 @@ class Seq2SeqModel:
         self.shared = backbone
         self.tokens = tokens
         self.settings = settings or GenerationSettings()
-        if on_too_long not in get_args(OnTooLong):
-            msg = f"on_too_long={on_too_long!r} is not one of {', '.join(map(repr, get_args(OnTooLong)))}"
-            raise SettingsError(msg)
-        self.on_too_long: OnTooLong = on_too_long
+        self.on_too_long: OnTooLong = check_choice("on_too_long", on_too_long, OnTooLong)
         self.k = count_tokens(tokens, k)
         if tokens is not None:
             backbone.attach(tokens)
@@ -135,18 +132,3 @@ class Seq2SeqModel:
     def prompt(self, passages: Sequence[Passage | str], question: str) -> RagPrompt:
         """Writes the paper's prompt, with this tokenizer's control tokens neutralised in passages."""
         return RagPrompt.from_passages(passages, question, special_tokens=self.shared.special_tokens)
-
-
-def count_tokens(tokens: SpringTokens | None, k: int | None) -> int:
-    """Returns how many virtual tokens k asks for; None means all.
-
-    Raises:
-        TokensError: if some are asked for and there are none.
-        TokenCountError: if k is outside 0…n.
-    """
-    if tokens is None:
-        if k:
-            msg = f"k={k} virtual tokens asked for, but the model has none; give it tokens"
-            raise TokensError(msg)
-        return 0
-    return len(tokens) if k is None else tokens.check_count(k)

@@ -115,7 +115,7 @@ class PassageStore(BulkStore):
         with self._errors("cannot search"):
             found = self._collection.query(query_embeddings=vectors, n_results=k)
         columns = (found[name] for name in ("ids", "documents", "metadatas", "distances"))
-        return [[self._passage(*row) for row in zip(*rows, strict=True)] for rows in zip(*columns, strict=True)]
+        return [[self._scored(*row) for row in zip(*rows, strict=True)] for rows in zip(*columns, strict=True)]
 
     def batch_limit(self) -> int:
         """Returns the most passages that Chroma takes in one write."""
@@ -145,11 +145,16 @@ class PassageStore(BulkStore):
     def _errors(self, doing: str) -> Any:
         return _chroma_errors(f"{doing} the collection {self.name!r}")
 
-    def _passage(self, key: str, text: str, metadata: dict[str, Any] | None, distance: float) -> Passage:
-        rest = dict(metadata or {})
-        title, own_id = rest.get(_TITLE, ""), rest.get(ID, "")
+    def _scored(self, key: str, text: str, metadata: dict[str, Any] | None, distance: float) -> Passage:
         score = -distance if self._recipe.similarity == "l2" else 1.0 - distance
-        return Passage(text, title, own_id or key, score, {k: v for k, v in rest.items() if k not in _OWN})
+        return stored_passage(key, text, metadata, score)
+
+
+def stored_passage(key: str, text: str, metadata: dict[str, Any] | None, score: float | None) -> Passage:
+    """Returns the passage of an entry in Chroma, without what a store keeps in its metadata."""
+    rest = dict(metadata or {})
+    title, own_id, _ = (rest.pop(name, "") for name in _OWN)
+    return Passage(text, title, own_id or key, score, rest)
 
 
 def _client(where: str | os.PathLike[str] | Any) -> Any:

@@ -16,9 +16,8 @@ from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
 from spring_integrations.retrieval.embedders import Embedder, embed_passages, recipe_of
 from spring_integrations.retrieval.recipes import Similarity
+from spring_integrations.retrieval.store import stored_passage
 from spring_integrations.training.joint.encoders import QueryEncoder
-
-_STORED = ("title", "passage_id", "content_hash")  # what `PassageStore` keeps in Chroma's metadata
 
 # similarity: scores of queries [q, d] with their passages [q, k, d], greater is better
 _SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -184,7 +183,7 @@ class ChromaVectors:
         if short := [ids for ids, _, _ in rows if len(ids) < k]:
             msg = f"Chroma found {len(short[0])} passages instead of {k}; raise ef_search of {self._collection.name!r}"
             raise DataError(msg)
-        passages = [[_passage(*entry) for entry in zip(*row, strict=True)] for row in rows]
+        passages = [[stored_passage(*entry, None) for entry in zip(*row, strict=True)] for row in rows]
         return passages, torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in found["embeddings"]])
 
     def facts(self) -> dict[str, Any]:
@@ -261,9 +260,3 @@ def _check_similarity(similarity: str) -> Any:
         msg = f"similarity={similarity!r} is not one of {', '.join(map(repr, _SCORES))}"
         raise SettingsError(msg)
     return similarity
-
-
-def _passage(key: str, text: str, metadata: dict[str, Any] | None) -> Passage:
-    stored = dict(metadata or {})
-    title, own_id, _ = (stored.pop(name, "") for name in _STORED)
-    return Passage(text, title, own_id or key, None, stored)
