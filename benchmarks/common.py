@@ -7,27 +7,47 @@ import gzip
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from spring_integrations import Passage
 from spring_integrations.demo import load_demo
 
-MAX_PASSAGE_WORDS = 150  # the few longer passages would fill the embedded backbone's window alone
+MAX_PASSAGE_WORDS = 150  # the few longer passages are cut, as they always were: figures stay comparable
 
-Question = tuple[str, list[str]]
+AnsweredQuestion = tuple[str, list[str]]
 
 
-def load(path: Path | None) -> tuple[list[Passage], list[Question]]:
-    """Returns the passages and the (question, answers) pairs of a file, or of the demo corpus."""
+def load(path: Path | None) -> tuple[list[Passage], list[AnsweredQuestion]]:
+    """Returns the passages and the (question, answers) pairs of a file, or of the demo corpus.
+
+    Args:
+        path: JSON Lines, maybe gzipped: `question`, `answers` and `passage`, or what `spring-rag prepare` writes.
+    """
     if path is None:
         demo = load_demo()
         return list(demo.passages), [(q.question, list(q.answers)) for q in demo.questions]
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    texts = dict.fromkeys(" ".join(r["passage"].split()[:MAX_PASSAGE_WORDS]) for r in rows)
-    passages = [Passage(text) for text in texts]
-    return passages, [(r["question"], r["answers"]) for r in rows]
+    own = [row.get("ret_passages") or [row["passage"]] for row in rows]
+    texts = dict.fromkeys(" ".join(text.split()[:MAX_PASSAGE_WORDS]) for texts in own for text in texts)
+    return [Passage(text) for text in texts], [(row["question"], row.get("answers") or row["target"]) for row in rows]
+
+
+def demo_files(folder: Path) -> tuple[Path, Path]:
+    """Writes the demo's questions and passages as files that the command reads."""
+    demo = load_demo()
+    texts = {p.id: p for p in demo.passages}
+    asked = [
+        {"id": str(i), "question": q.question, "answers": list(q.answers), "passage": texts[q.passage_id].text}
+        for i, q in enumerate(demo.questions)
+    ]
+    kept = [{"id": p.id, "title": p.title, "text": p.text} for p in demo.passages]
+    for name, rows in (("questions", asked), ("corpus", kept)):
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    return folder / "questions.jsonl", folder / "corpus.jsonl"
 
 
 def circumstances() -> dict[str, str]:
@@ -37,3 +57,15 @@ def circumstances() -> dict[str, str]:
         "hardware": f"{device}, {torch.get_num_threads()} threads",
         "date": dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
     }
+
+
+def table_of(out: Path) -> dict[str, dict[str, Any]]:
+    """Returns the table of an evaluation's folder: system -> condition -> EM and F1 in percent with their intervals."""
+    rows: dict[str, dict[str, Any]] = {}
+    for row in json.loads((out / "report.json").read_text(encoding="utf-8"))["table"]:
+        condition = f"{row['retriever']}, top {row['passages']}" if row["passages"] else "closed-book"
+        scores = {
+            name: [round(100 * row["scores"][name][v], 1) for v in ("mean", "low", "high")] for name in ("em", "f1")
+        }
+        rows.setdefault(row["system"], {})[condition] = scores
+    return rows

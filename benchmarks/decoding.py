@@ -22,11 +22,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import Question, circumstances, load
+from common import AnsweredQuestion, circumstances, load
 
 from spring_integrations import Passage, SpringModel
 from spring_integrations.decoding import RagDecoder
-from spring_integrations.evaluation.metrics import exact_match, f1
+from spring_integrations.metrics import exact_match, f1
 from spring_integrations.retrieval.bm25 import BM25Index
 
 MAX_NEW_TOKENS = 32
@@ -72,7 +72,9 @@ def costs(ways: dict[str, Answer], asked: list[tuple[str, list[Passage]]]) -> di
     }
 
 
-def quality(way: Answer, questions: list[Question], found: list[list[Passage]], **settings: Any) -> dict[str, float]:
+def quality(
+    way: Answer, questions: list[AnsweredQuestion], found: list[list[Passage]], **settings: Any
+) -> dict[str, float]:
     """Returns EM and F1 in percent, and the mean number of words."""
     answers = [
         way(question, passages, max_new_tokens=MAX_NEW_TOKENS, **settings)
@@ -98,10 +100,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, help="questions for the quality of the answers; default: all")
     parser.add_argument("--beams", type=int, default=3)
     parser.add_argument("--score-temperature", type=float, default=1.0, help="divides the BM25 scores")
-    parser.add_argument("--quick", action="store_true", help="few questions, under a minute")
+    parser.add_argument("--quick", action="store_true", help="few questions, some minutes")
     args = parser.parse_args()
     if args.quick:
-        args.counts, args.timed, args.questions, args.beams = [1, HEADLINE_COUNT], 2, 10, 2
+        args.counts, args.timed, args.questions, args.beams = [1, HEADLINE_COUNT], 1, 4, 2
     return args
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/evaluation.py --data nq_open_dev.jsonl.gz --tokens spring --fixed spring-fixed \
         --prompt prompt --prefix prefix --lora lora --out results
-    python benchmarks/evaluation.py --quick        # a few questions of the demo corpus, under a minute
+    python benchmarks/evaluation.py --quick        # a few questions of the demo corpus
 
 `speedup_vs_pipeline` is in answers a second: SPRING with every k in `--k` on `--speed-questions` questions
 with three passages (BM25), by `evaluate` with a context cache, against LangChain's `HuggingFacePipeline` asked
@@ -13,7 +13,7 @@ spread over their lengths, give the pipeline's rate. `speedup_vs_pipeline_batche
 `batch_size` prompts at a time. `same_answers` is the share of answers that the two sides agree on, to the letter:
 in bfloat16, nearly equal words change places between batches of different shapes.
 
-`table` is that of `spring-rag evaluate` on `--questions` questions with BM25 and MiniLM, top 3: system ->
+`table` is that of `run_evaluation` on `--questions` questions with BM25 and MiniLM, top 3: system ->
 condition -> EM and F1 in percent with 95 % intervals; `gains` compares with the better plain prompt. The report
 is written to `--out`, where an interrupted run goes on. The last line is one JSON object.
 """
@@ -31,61 +31,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import circumstances
+from common import circumstances, demo_files, table_of
 from langchain_community.llms import HuggingFacePipeline
 from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, Pipeline, pipeline
 
 from spring_integrations import Passage, SpringModel
-from spring_integrations.backbone import DEMO_FOLDER
-from spring_integrations.cli import app
-from spring_integrations.context_cache import ContextCache
-from spring_integrations.demo import load_demo
+from spring_integrations.demo.model import model_folder
+from spring_integrations.evaluation.compose import gold_corpus, run_evaluation
+from spring_integrations.evaluation.config import EvaluationConfig
 from spring_integrations.evaluation.datasets import load_questions
-from spring_integrations.evaluation.metrics import exact_match, f1
 from spring_integrations.evaluation.questions import Question
 from spring_integrations.evaluation.runner import evaluate
 from spring_integrations.evaluation.systems import token_systems
-from spring_integrations.prompt import token_text
-from spring_integrations.retrieval import BM25Index, split_text
+from spring_integrations.metrics import exact_match, f1
+from spring_integrations.prompts import token_text
+from spring_integrations.retrieval import BM25Index
+from spring_integrations.runtime.context_cache import ContextCache
 
 MAX_NEW_TOKENS = 32
 TOP = 3
 BATCH = 16
-PASSAGE_WORDS = 150
 KS = (1, 10, 20, 30, 40, 50)
 BASELINES = ("fixed", "prompt", "prefix", "lora")
-
-
-def demo_files(folder: Path) -> tuple[Path, Path]:
-    """Writes the demo's questions and passages as files that the command reads."""
-    demo = load_demo()
-    texts = {p.id: p for p in demo.passages}
-    asked = [
-        {"id": str(i), "question": q.question, "answers": list(q.answers), "passage": texts[q.passage_id].text}
-        for i, q in enumerate(demo.questions)
-    ]
-    kept = [{"id": p.id, "title": p.title, "text": p.text} for p in demo.passages]
-    for name, rows in (("questions", asked), ("corpus", kept)):
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    return folder / "questions.jsonl", folder / "corpus.jsonl"
 
 
 class Found:
     """Passages that were searched before the clock starts."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
-        gold = dict.fromkeys(t for q in questions for p in q.gold_passages for t in split_text(p.text, PASSAGE_WORDS))
         texts = [q.text for q in questions]
-        found = BM25Index.build([Passage(text) for text in gold]).search_many(texts, TOP)
+        found = BM25Index.build(gold_corpus(questions)).search_many(texts, TOP)
         self._found = dict(zip(texts, found, strict=True))
 
-    def search(self, query: str, k: int = TOP) -> list[Passage]:
-        return self._found[query][:k]
+    def search(self, query: str, top: int = TOP) -> list[Passage]:
+        return self._found[query][:top]
 
-    def search_many(self, queries: Sequence[str], k: int = TOP) -> list[list[Passage]]:
-        return [self.search(query, k) for query in queries]
+    def search_many(self, queries: Sequence[str], top: int = TOP) -> list[list[Passage]]:
+        return [self.search(query, top) for query in queries]
 
 
 def authors_pipeline(model: SpringModel, source: str) -> Pipeline:
@@ -107,7 +90,7 @@ def authors_pipeline(model: SpringModel, source: str) -> Pipeline:
         raise SystemExit(msg)
     grown.generation_config.max_length = None
     made = pipeline("text-generation", model=grown, tokenizer=tokenizer, device=grown.device)
-    made.tokenizer.pad_token_id = model.shared.pad_id
+    made.tokenizer.pad_token_id = model.frozen.pad_id
     return made
 
 
@@ -155,24 +138,22 @@ def speed(model: SpringModel, source: str, questions: list[Question], ks: Sequen
 
 
 def table(args: argparse.Namespace, data: Path, corpus: Path | None, ks: Sequence[int], out: Path) -> dict[str, Any]:
-    """Runs `spring-rag evaluate`; returns its table and the gains over the better plain prompt."""
-    command: list[Any] = ["evaluate", "--data", data, "--model", args.model, "--out", out, "--batch", BATCH]
-    command += ["--k", ",".join(map(str, ks)), "--prompt", "paper,langchain", "--passages", TOP]
-    command += ["--retriever", args.retriever, "--max-new-tokens", MAX_NEW_TOKENS]
-    command += ["--tokens", args.tokens] if args.tokens else []
-    command += ["--limit", args.questions] if args.questions else []
-    command += ["--corpus", corpus] if corpus else []
-    folders = {name: folder for name in BASELINES if (folder := getattr(args, name))}
-    command += [part for name, folder in folders.items() for part in ("--baseline", f"{name}={folder}")]
-    app([str(part) for part in command], standalone_mode=False)
+    """Runs the evaluation and prints its report; returns the table and the gains over the better plain prompt."""
+    config = EvaluationConfig(
+        args.model,
+        args.tokens,
+        tuple(ks),
+        {name: folder for name in BASELINES if (folder := getattr(args, name))},
+        prompts=("paper", "langchain"),
+        retrievers=tuple(args.retriever.split(",")),
+        top=(TOP,),
+        docs=corpus,
+        batch_size=BATCH,
+        max_new_tokens=MAX_NEW_TOKENS,
+    )
+    print(run_evaluation(load_questions(data, limit=args.questions), config, out).text)
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    rows: dict[str, dict[str, Any]] = {}
-    for row in report["table"]:
-        condition = f"{row['retriever']}, top {row['passages']}" if row["passages"] else "closed-book"
-        scores = {
-            name: [round(100 * row["scores"][name][v], 1) for v in ("mean", "low", "high")] for name in ("em", "f1")
-        }
-        rows.setdefault(row["system"], {})[condition] = scores
+    rows = table_of(out)
     return {"table": rows, "gains": gains(rows), "general_ability": report["general_ability"]}
 
 
@@ -198,7 +179,7 @@ def main() -> None:
     for name in BASELINES:
         parser.add_argument(f"--{name}", type=Path, help=f"folder of what `spring-rag train` made as {name}")
     parser.add_argument("--k", default=",".join(map(str, KS)))
-    parser.add_argument("--retriever", default="bm25,minilm")
+    parser.add_argument("--retriever", default="bm25,dense")
     parser.add_argument("--questions", type=int, help="questions of the table; default: all")
     parser.add_argument("--speed-questions", type=int, default=500)
     parser.add_argument("--pipeline-questions", type=int, default=100)
@@ -214,7 +195,7 @@ def main() -> None:
         found = table(args, data, corpus, ks, args.out or Path(folder) / "run")
         questions = load_questions(data, limit=args.speed_questions)
     model = SpringModel.from_pretrained(args.model, args.tokens)
-    source = str(DEMO_FOLDER) if args.model == "demo" else args.model
+    source = str(model_folder()) if args.model == "demo" else args.model
     print(json.dumps(found | speed(model, source, questions, ks, args.pipeline_questions) | circumstances()))
 
 

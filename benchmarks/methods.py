@@ -1,13 +1,13 @@
 """SPRING against SPRING with a fixed k, prompt-tuning, prefix-tuning and LoRA, trained on the same data.
 
-    python benchmarks/methods.py --train train.jsonl --data nq_open_dev.jsonl.gz --out FOLDER
-    python benchmarks/methods.py --quick        # a few steps on the demo corpus: shows the path, not the gain
+    python benchmarks/methods.py --train train.jsonl --data nq_open_dev.jsonl.gz --out FOLDER --steps 60 --questions 120
+    python benchmarks/methods.py --quick        # a step on the demo corpus: shows the path, not the gain
 
-Every method trains on the same examples, in the same order, with the same prompt and number of steps;
-a method that FOLDER holds already is trained no further, and an interrupted one goes on. Questions of
-`--data` were not trained on; BM25 returns the top 3 passages; decoding is greedy. Closed-book is the
-question alone. `unchanged` says how many closed-book answers are the backbone's own, to the letter.
-The last line is one JSON object.
+Every method trains on the same examples, in the same order, with the same prompt and number of steps, at a peak rate
+of its own (`--rate lora=0.001`). A method that FOLDER holds already is trained no further, an interrupted one goes on,
+and so does the evaluation. Questions of `--data` were not trained on; BM25 returns the top 3 passages; decoding is
+greedy. `table` holds EM and F1 in percent with 95 % intervals, with passages and closed-book; `unchanged` is the share
+of closed-book answers that are the backbone's own, to the letter, in percent. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -17,65 +17,72 @@ import json
 import statistics
 import tempfile
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from common import Question, circumstances, load
+from common import circumstances, demo_files, load, table_of
 
-from spring_integrations import RagPrompt, SpringModel
-from spring_integrations.backbone import Backbone
-from spring_integrations.evaluation.metrics import exact_match, f1
+from spring_integrations.evaluation.compose import run_evaluation
+from spring_integrations.evaluation.config import EvaluationConfig
+from spring_integrations.evaluation.datasets import load_questions
+from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.retrieval.bm25 import BM25Index
-from spring_integrations.training import Example, ExampleFiles, TrainConfig, load_trained, train, with_passages
+from spring_integrations.runtime.backbone import Backbone
+from spring_integrations.training import Example, ExampleFiles, TrainConfig, train, with_passages
 
-# Peak learning rates: weights of the backbone's size move less than vectors that start anew.
-RATES = {"spring": 3e-3, "spring-fixed": 3e-3, "prompt": 3e-3, "prefix": 3e-3, "lora": 5e-4}
-ONE_BY_ONE = ("prompt", "prefix")
-MAX_NEW_TOKENS = 32
+# Peak learning rates: vectors that start anew want larger ones than changes of the backbone's weights.
+RATES = {"spring": 0.04, "spring-fixed": 0.04, "prompt": 0.04, "prefix": 0.01, "lora": 0.001}
+KS = (1, 10, 50)
 TOP = 3
-QUICK_QUESTIONS = 8
-WIDTHS = (8, 8, 10, 10, 10)
+QUICK_EXAMPLES, QUICK_QUESTIONS = 4, 2
 
 
-def scores(
-    model: SpringModel, k: int | None, prompts: Sequence[RagPrompt], golds: list[list[str]], *, one_by_one: bool
-) -> tuple[dict[str, float], list[str]]:
-    """Returns EM and F1 in percent, and the answers."""
-    groups = [[p] for p in prompts] if one_by_one else [list(prompts)]
-    answers = [g.text for group in groups for g in model.generate(group, k=k, max_new_tokens=MAX_NEW_TOKENS)]
-    em, mean_f1 = (100 * statistics.mean(map(metric, answers, golds)) for metric in (exact_match, f1))
-    return {"em": round(em, 2), "f1": round(mean_f1, 2)}, answers
+def train_all(args: argparse.Namespace, examples: Sequence[Example], folder: Path) -> None:
+    """Trains every method that the folder does not hold yet."""
+    shown = list(islice((example for _ in range(args.steps) for example in examples), args.steps * args.batch))
+    for method, rate in args.rates.items():
+        config = TrainConfig(
+            method=method,
+            learning_rate=rate,
+            epochs=1,
+            batch_size=args.batch,
+            num_passages=TOP,
+            save_steps=20,
+            k_samples=2 if method == "spring" else 1,
+            k_draw="log-uniform",
+        )
+        train(Backbone.load(args.model), shown, config, folder / method)
+        print(f"trained: {method}", flush=True)
 
 
-def rows_of(model: SpringModel, method: str) -> dict[str, int]:
-    """Returns the table's rows for a trained model: name -> k."""
-    if method == "spring":
-        return {f"spring, k = {k}": k for k in (1, 10, 25, 50) if k <= model.k}
-    return {f"{method}, k = {k}": k for k in (1, 10, 50) if k <= model.k} if model.k else {method: 0}
+def evaluate_all(args: argparse.Namespace, data: Path, corpus: Path | None, folder: Path) -> dict[str, Any]:
+    """Asks the questions and prints the report; returns the table and the share of unchanged answers."""
+    config = EvaluationConfig(
+        args.model,
+        str(folder / "spring"),
+        KS,
+        {method: folder / method for method in RATES if method != "spring"},
+        top=(TOP,),
+        docs=corpus,
+        batch_size=8,
+    )
+    out = folder / "evaluation"
+    print(run_evaluation(load_questions(data, limit=args.questions), config, out).text)
+    return {"table": table_of(out), "unchanged": unchanged(out)}
 
 
-def evaluate(
-    models: dict[str, SpringModel], rag: list[RagPrompt], closed: list[RagPrompt], golds: list[list[str]]
-) -> dict[str, dict[str, float]]:
-    """Prints and returns the table."""
-    table: dict[str, dict[str, float]] = {}
-    own: list[str] = []
-    print(f"{'':22} {'RAG EM':>8} {'RAG F1':>8} {'closed EM':>10} {'closed F1':>10} {'unchanged':>10}")
-    for method, model in models.items():
-        single = method in ONE_BY_ONE
-        for name, k in rows_of(model, method).items():
-            with_passages_, _ = scores(model, k, rag, golds, one_by_one=single)
-            without, answers = scores(model, k, closed, golds, one_by_one=single)
-            own = own or answers
-            same = statistics.mean(a == b for a, b in zip(answers, own, strict=True))
-            row = {f"rag_{m}": v for m, v in with_passages_.items()} | {f"closed_{m}": v for m, v in without.items()}
-            table[name] = row | {"unchanged": round(100 * same, 1)}
-            print(f"{name:22} " + " ".join(f"{v:>{w}.1f}" for v, w in zip(table[name].values(), WIDTHS, strict=True)))
-    return table
-
-
-def quick_data(questions: list[Question], index: BM25Index) -> tuple[list[Example], list[Question]]:
-    """Returns training examples and other questions of the demo corpus."""
-    return with_passages(questions[QUICK_QUESTIONS:][:16], index.search_many, TOP), questions[:QUICK_QUESTIONS]
+def unchanged(out: Path) -> dict[str, float]:
+    """Returns the share of closed-book answers that are the backbone's, by system, in percent."""
+    answers: dict[str, dict[str, str]] = {}
+    for prediction in RunFolder(out).predictions().values():
+        if not prediction.passages:
+            answers.setdefault(prediction.system, {})[prediction.id] = prediction.text
+    own = answers.pop("plain (paper)")
+    return {
+        system: round(100 * statistics.mean(text == own[id_] for id_, text in given.items()), 1)
+        for system, given in answers.items()
+    }
 
 
 def main() -> None:
@@ -85,39 +92,30 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="questions with passages, JSON lines, gzipped; default: the demo's")
     parser.add_argument("--out", type=Path, help="where trained methods are kept; default: a temporary folder")
     parser.add_argument("--model", default="demo")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of each method")
+    parser.add_argument("--batch", type=int, default=8, help="examples a step")
+    parser.add_argument("--rate", action="append", default=[], help="peak rate of a method, as lora=0.001")
     parser.add_argument("--questions", type=int, help="the first so many of --data")
-    parser.add_argument("--quick", action="store_true", help="one step of each method, under a minute")
+    parser.add_argument("--quick", action="store_true", help="one step of each method, under a minute on a tiny model")
     args = parser.parse_args()
-    passages, questions = load(args.data)
-    index = BM25Index.build(passages)
-    if args.quick:
-        examples, questions = quick_data(questions, index)
-    elif args.train:
-        examples, questions = ExampleFiles(args.train), questions[: args.questions]
-    else:
-        parser.error("give --train, or --quick")
+    args.rates = RATES | {name: float(rate) for name, _, rate in (given.partition("=") for given in args.rate)}
+    if unknown := {*args.rates} - {*RATES}:
+        parser.error(f"there is no method {', '.join(sorted(unknown))}; there are {', '.join(RATES)}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.out or Path(temporary)
-        models = {"backbone": SpringModel(Backbone.load(args.model))}
-        for method, rate in RATES.items():
-            config = TrainConfig(
-                method=method,
-                learning_rate=rate,
-                epochs=1 if args.quick else args.epochs,
-                batch_size=args.batch,
-                num_passages=TOP,
-                save_steps=50,
-            )
-            train(Backbone.load(args.model), examples, config, folder / method)
-            models[method] = load_trained(args.model, folder / method)
-        found = index.search_many([q for q, _ in questions], TOP)
-        rag = [models["backbone"].prompt(f, q) for f, (q, _) in zip(found, questions, strict=True)]
-        closed = [RagPrompt.from_passages([], q) for q, _ in questions]
-        table = evaluate(models, rag, closed, [a for _, a in questions])
-    steps = -(-len(examples) * (1 if args.quick else args.epochs) // args.batch)
-    print(json.dumps({"table": table, "questions": len(questions), "steps": steps} | circumstances()))
+        data, corpus = (args.data, None) if args.data else demo_files(Path(temporary))
+        if args.quick:
+            args.steps, args.batch, args.questions = 1, QUICK_EXAMPLES, QUICK_QUESTIONS
+            passages, asked = load(None)
+            index = BM25Index.build(passages)
+            examples = with_passages(asked[QUICK_QUESTIONS:][:QUICK_EXAMPLES], index.search_many, TOP)
+        elif args.train:
+            examples = ExampleFiles(args.train)
+        else:
+            parser.error("give --train, or --quick")
+        train_all(args, examples, folder)
+        found = evaluate_all(args, data, corpus, folder)
+    print(json.dumps(found | {"steps": args.steps, "batch": args.batch} | circumstances()))
 
 
 if __name__ == "__main__":

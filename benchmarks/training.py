@@ -34,14 +34,15 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from spring_integrations import RagPrompt, SpringTokens
-from spring_integrations.backbone import DEMO_FOLDER, Backbone
+from spring_integrations.demo.model import model_folder
 from spring_integrations.retrieval.bm25 import BM25Index
+from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.training import TrainConfig, spring_loss, with_passages
 from spring_integrations.training.methods import make_method
 from spring_integrations.training.objective import EncodedExample, encode_example, full_loss
 
 K = 25
-VOCABULARY = 32_000
+VOCABULARY = 49_152
 QUESTION, ANSWER = 20, 8
 AUTHORS_LENGTH = 800
 
@@ -65,7 +66,7 @@ QUICK = Size(layers=4, width=256, context=300, lengths=(100, 300), rounds=3, bat
 
 
 def llama(size: Size, **changes: Any) -> LlamaForCausalLM:
-    """Returns a randomly initialised Llama with the embedded backbone's vocabulary."""
+    """Returns a randomly initialised Llama with the demo model's vocabulary."""
     torch.manual_seed(0)
     settings = {
         "vocab_size": VOCABULARY,
@@ -79,8 +80,8 @@ def llama(size: Size, **changes: Any) -> LlamaForCausalLM:
 
 
 def tokenizer() -> Any:
-    """Returns the embedded backbone's tokenizer."""
-    return AutoTokenizer.from_pretrained(DEMO_FOLDER)
+    """Returns the demo model's tokenizer."""
+    return AutoTokenizer.from_pretrained(model_folder())
 
 
 class Trainable:

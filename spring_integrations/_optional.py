@@ -11,6 +11,10 @@ from spring_integrations.errors import MissingExtraError
 def require(module: str, *, extra: str) -> ModuleType:
     """Imports an optional dependency.
 
+    Args:
+        module: dotted name.
+        extra: the extra of this package that installs it.
+
     Raises:
         MissingExtraError: if it is not installed; the message names the extra that brings it.
     """

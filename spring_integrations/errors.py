@@ -23,6 +23,10 @@ class PromptError(SpringError, ValueError):
     """A prompt cannot be assembled or does not fit the backbone."""
 
 
+class ArgumentsError(PromptError, TypeError):
+    """A prompt, a passage or a question is of the wrong kind, or arguments are swapped."""
+
+
 class PromptTooLongError(PromptError):
     """The question and the virtual tokens alone leave no room in the context window."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+RetrieverKind = Literal["hybrid", "dense", "bm25"]
+"""How passages are found: by their vectors ("dense"), by their words ("bm25"), or by both."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,20 @@ class Passage:
 class Index(Protocol):
     """Anything that finds passages: BM25, a vector store, a hybrid of both, or one behind a framework."""
 
-    def search(self, query: str, k: int = 3) -> list[Passage]:
-        """Returns the k best passages with their scores, best first; all if there are fewer."""
+    def search(self, query: str, top: int = 3) -> list[Passage]:
+        """Returns the `top` best passages with their scores, best first; all if there are fewer.
+
+        Args:
+            query: the question.
+            top: passages to return.
+        """
         ...
 
-    def search_many(self, queries: Sequence[str], k: int = 3) -> list[list[Passage]]:
-        """Returns what `search` returns, for each query, faster than one at a time."""
+    def search_many(self, queries: Sequence[str], top: int = 3) -> list[list[Passage]]:
+        """Returns what `search` returns, for each query, faster than one at a time.
+
+        Args:
+            queries: the questions.
+            top: passages for each.
+        """
         ...

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from spring_integrations.errors import TokenCountError, TokensError
+from spring_integrations.text import storable_value
+from spring_integrations.token_files import TORCH_SUFFIXES, check_shape, parse_json, read_json, read_table
+
+log = logging.getLogger(__name__)
 
 FORMAT = "spring-tokens"
 FORMAT_VERSION = "1"
 FILE_NAME = "spring_tokens.safetensors"
 _TENSOR = "embeddings"
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-_FILE_SUFFIXES = (*_TORCH_SUFFIXES, ".safetensors")
+_CHECKSUM = "sha256"
+_FILE_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -47,27 +52,36 @@ class TokensMetadata:
     training: Mapping[str, Any] = field(default_factory=dict)
     license: str = ""
 
+    def __post_init__(self) -> None:
+        """Raises TokensError for a value of the wrong type."""
+        for name, value in vars(self).items():
+            wanted = Mapping if name == "training" else str
+            if not isinstance(value, wanted):
+                msg = f"the metadata {name!r} of virtual tokens must be a {wanted.__name__}, got {value!r:.80}"
+                raise TokensError(msg)
+
 
 class SpringTokens:
-    """Virtual tokens: `embeddings` [n, d] in float32 on the CPU, and their metadata."""
+    """Virtual tokens: `embeddings` [n, d] in float32 on the CPU, and their metadata.
+
+    >>> tokens = SpringTokens(torch.zeros(50, 16), TokensMetadata("org/model"))
+    >>> len(tokens), tokens.width, tokens.metadata.backbone
+    (50, 16, 'org/model')
+    >>> len(tokens.first(10))
+    10
+    """
 
     def __init__(self, embeddings: Tensor, metadata: TokensMetadata | None = None) -> None:
         """Checks and keeps the table.
 
+        Args:
+            embeddings: [n, d], floating point and finite; copied to float32 on the CPU.
+            metadata: what the file is to say about them.
+
         Raises:
             TokensError: if it is not a finite floating-point matrix with at least one row.
         """
-        if embeddings.ndim != 2 or not all(embeddings.shape):
-            msg = f"virtual tokens must be a matrix [n, d], got a tensor of shape {list(embeddings.shape)}"
-            raise TokensError(msg)
-        if not embeddings.is_floating_point():
-            msg = f"virtual tokens must be floating-point vectors, got {embeddings.dtype}"
-            raise TokensError(msg)
-        if not torch.isfinite(embeddings).all():
-            rows = (~torch.isfinite(embeddings).all(dim=1)).nonzero().flatten().tolist()
-            msg = f"virtual tokens contain NaN or Inf (rows {rows[:5]} of {len(embeddings)}); the file is damaged"
-            raise TokensError(msg)
-        self.embeddings = embeddings.detach().to("cpu", torch.float32).contiguous().clone()
+        self.embeddings = _checked(embeddings, "the table")
         self.metadata = metadata or TokensMetadata()
 
     def __len__(self) -> int:
@@ -111,13 +125,15 @@ class SpringTokens:
         return SpringTokens(self.embeddings, replace(self.metadata, **changes))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes one safetensors file; a failed write leaves an existing file as it was."""
+        """Writes one safetensors file; a failed write leaves an existing file as it was.
+
+        In a folder that is there already, the file gets the name that `load` looks for.
+        """
         target = Path(path)
+        if target.is_dir():
+            target /= FILE_NAME
         target.parent.mkdir(parents=True, exist_ok=True)
-        values = asdict(self.metadata)
-        header = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
-        n, d = self.embeddings.shape
-        header |= {"format": FORMAT, "format_version": FORMAT_VERSION, "n": str(n), "d": str(d)}
+        header = self._header()
         aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
         try:
             aside.write_bytes(save({_TENSOR: self.embeddings}, metadata=header))
@@ -126,6 +142,17 @@ class SpringTokens:
             aside.unlink(missing_ok=True)
             raise
         return target
+
+    def _header(self) -> dict[str, str]:
+        values = storable_value(asdict(self.metadata))
+        try:
+            header = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+        except (TypeError, ValueError, RecursionError) as error:
+            msg = f"the metadata of virtual tokens must be values that JSON knows: {error}"
+            raise TokensError(msg) from error
+        n, d = self.embeddings.shape
+        header |= {"format": FORMAT, "format_version": FORMAT_VERSION, "n": str(n), "d": str(d)}
+        return header | {_CHECKSUM: _checksum(self.embeddings, header)}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, revision: str | None = None) -> SpringTokens:
@@ -136,15 +163,28 @@ class SpringTokens:
         - a PEFT prompt-tuning adapter folder;
         - a hub reference, `org/repo` or `org/repo/file`.
 
+        Args:
+            path: a file, a folder, or a hub reference such as "org/repo".
+            revision: of the hub repository.
+
         Raises:
-            TokensError: if there is no such file, or it holds no virtual tokens.
+            TokensError: if there is no such file, it holds no virtual tokens, or it is damaged.
         """
-        local = Path(path).expanduser()
-        if local.is_dir():
+        try:
+            reference = os.fspath(path)
+            local = Path(reference).expanduser()
+            is_folder, is_file, is_there = local.is_dir(), local.is_file(), local.exists()
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            msg = f"{str(path)[:200]!r} is not a path to virtual tokens: {error}"
+            raise TokensError(msg) from error
+        if is_folder:
             return _load_folder(local)
-        if local.is_file():
+        if is_file:
             return _load_file(local)
-        return _load_hub(os.fspath(path), revision)
+        if is_there:
+            msg = f"{local} is neither a file nor a folder, so it holds no virtual tokens"
+            raise TokensError(msg)
+        return _load_hub(reference, revision)
 
 
 def _load_folder(folder: Path) -> SpringTokens:
@@ -160,68 +200,89 @@ def _load_folder(folder: Path) -> SpringTokens:
 
 
 def _load_file(path: Path) -> SpringTokens:
-    if path.suffix in _TORCH_SUFFIXES:
-        return SpringTokens(_load_torch(path))
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = dict(file.metadata() or {})
-            names = set(file.keys())
-            name = _TENSOR if _TENSOR in names else "prompt_embeddings"
-            if name not in names:
-                msg = f"{path} has no tensor {_TENSOR!r}, only {sorted(names)[:5]}; is it a tokens file?"
-                raise TokensError(msg)
-            embeddings = file.get_tensor(name)
-    except SafetensorError as error:
-        msg = f"{path} is not a tokens file: expected safetensors, or a .pt file ({error})"
-        raise TokensError(msg) from error
+    table, header = read_table(path, (_TENSOR, "prompt_embeddings"))
     version = header.get("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
         msg = f"{path} has tokens format version {version}, this package reads {FORMAT_VERSION}; upgrade it"
         raise TokensError(msg)
-    known = {f.name for f in fields(TokensMetadata)}
+    embeddings = _checked(table, str(path))
+    known = {"backbone", "revision", "fingerprint", "template", "license"}
     values: dict[str, Any] = {name: value for name, value in header.items() if name in known}
-    if "training" in values:
-        values["training"] = _parse_json(values["training"], path)
+    if "training" in header:
+        values["training"] = parse_json(header["training"], path)
+    _check_header(header, embeddings, {*known, "training"}, path)
     return SpringTokens(embeddings, TokensMetadata(**values))
 
 
-def _parse_json(text: str, path: Path) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError as error:
-        msg = f"{path} is damaged: its metadata is not JSON ({error})"
-        raise TokensError(msg) from error
-    return value
-
-
-def _load_torch(path: Path) -> Tensor:
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged or code-carrying file
-        msg = f"{path} cannot be read as plain tensors ({type(error).__name__}); files that carry code are refused"
-        raise TokensError(msg) from error
-    if isinstance(value, Mapping) and len(value) == 1:
-        value = next(iter(value.values()))
-    if not isinstance(value, Tensor):
-        msg = f"{path} holds a {type(value).__name__}, expected one tensor [n, d]"
+def _check_header(header: Mapping[str, str], embeddings: Tensor, known: set[str], path: Path) -> None:
+    """Raises TokensError if a file of ours is not as it was written; files of before had no checksum."""
+    own = {*known, "format", "format_version", "n", "d", _CHECKSUM}
+    wanted = {"n": str(embeddings.shape[0]), "d": str(embeddings.shape[1])}
+    if _CHECKSUM in header:
+        fine = header[_CHECKSUM] == _checksum(embeddings, header)
+    else:
+        fine = header.get("format") != FORMAT or (set(header) <= own and {**header, **wanted} == header)
+    if not fine:
+        msg = f"{path} is damaged: it is not as it was written, by the checksum in its header"
         raise TokensError(msg)
-    return value
+
+
+def _checksum(embeddings: Tensor, header: Mapping[str, str]) -> str:
+    """Returns a hash of the table in float32 and of all that the header says but this."""
+    said = json.dumps({name: header[name] for name in sorted(header) if name != _CHECKSUM})
+    found = hashlib.sha256(embeddings.numpy().data)
+    found.update(said.encode())
+    return found.hexdigest()
+
+
+def _checked(embeddings: Tensor, source: str) -> Tensor:
+    """Returns a table in float32 on the CPU, as a copy; errors name the source."""
+    is_plain = isinstance(embeddings, Tensor) and type(embeddings) in (Tensor, torch.nn.Parameter)
+    if not is_plain or embeddings.is_nested or embeddings.layout != torch.strided or embeddings.is_quantized:
+        kind = str(embeddings.layout) if is_plain else type(embeddings).__name__
+        msg = f"{source}: virtual tokens must be a plain tensor [n, d], got one of another kind ({kind})"
+        raise TokensError(msg)
+    check_shape(tuple(embeddings.shape), source)
+    if embeddings.dtype not in _FLOATS:
+        msg = f"{source}: virtual tokens must be floating-point vectors, got {embeddings.dtype}"
+        raise TokensError(msg)
+    if embeddings.is_meta:
+        msg = f"{source}: virtual tokens must have values, got a tensor on the device 'meta'"
+        raise TokensError(msg)
+    table = embeddings.detach().to("cpu", torch.float32, copy=True).contiguous()
+    if not torch.isfinite(table).all():
+        rows = (~torch.isfinite(table).all(dim=1)).nonzero().flatten().tolist()
+        msg = (
+            f"{source}: virtual tokens contain NaN or Inf (rows {rows[:5]} of {len(table)}); the file is damaged, or "
+            "its values are beyond float32"
+        )
+        raise TokensError(msg)
+    return table
 
 
 def _load_peft(folder: Path) -> SpringTokens:
     path = folder / "adapter_config.json"
-    config = _parse_json(path.read_text(encoding="utf-8"), path)
+    config = read_json(path)
     kind = config.get("peft_type")
     if kind != "PROMPT_TUNING":
-        msg = f"{folder} is a PEFT adapter of type {kind}; only PROMPT_TUNING adapters hold virtual tokens"
+        msg = f"{folder} is a PEFT adapter of type {str(kind)[:80]}; only PROMPT_TUNING adapters hold virtual tokens"
         raise TokensError(msg)
     for name in ("adapter_model.safetensors", "adapter_model.bin"):
         if (folder / name).is_file():
-            tokens = _load_file(folder / name)
-            backbone = config.get("base_model_name_or_path") or ""
-            return tokens.with_metadata(backbone=backbone, revision=config.get("revision") or "")
+            said = {ours: _text(config.get(theirs), theirs, path) for ours, theirs in _OF_PEFT.items()}
+            return _load_file(folder / name).with_metadata(**said)
     msg = f"{folder} has an adapter_config.json but no adapter_model.safetensors"
     raise TokensError(msg)
+
+
+_OF_PEFT = {"backbone": "base_model_name_or_path", "revision": "revision"}
+
+
+def _text(value: Any, name: str, path: Path) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    log.warning("%s: %s=%.80r is not text; it is left out", path, name, value)
+    return ""
 
 
 def _load_hub(reference: str, revision: str | None) -> SpringTokens:
@@ -242,3 +303,18 @@ def _load_hub(reference: str, revision: str | None) -> SpringTokens:
         )
         raise TokensError(msg) from error
     return _load_file(Path(file))
+
+
+def resolve_k(tokens: SpringTokens | None, k: int | None) -> int:
+    """Returns how many virtual tokens k asks for; None means all.
+
+    Raises:
+        TokensError: if some are asked for and there are none.
+        TokenCountError: if k is outside 0…n.
+    """
+    if tokens is None:
+        if k:
+            msg = f"k={k} virtual tokens asked for, but the model has none: no tokens are loaded; give tokens_path"
+            raise TokensError(msg)
+        return 0
+    return len(tokens) if k is None else tokens.check_count(k)

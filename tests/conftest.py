@@ -67,3 +67,9 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spring_llama(llama: tuple[PreTrainedModel, PreTrainedTokenizerFast], random_tokens: SpringTokens) -> SpringModel:
     """A SpringModel on a fresh tiny Llama with the eight random tokens."""
     return SpringModel(*llama, random_tokens)
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> SpringModel:
+    """The real model "demo" with its tokens, where a test needs a model that reads; loaded once a session."""
+    return SpringModel.from_pretrained("demo", on_other_backbone="error")

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from spring_integrations import Passage, RagPrompt
-from spring_integrations.backbone import Backbone
+from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.training import Example, TrainingResult
 from spring_integrations.training.joint import JointConfig, VectorIndex, train_joint
 

@@ -21,6 +21,7 @@ from retrieval_kit import CountingEmbedder, numbered
 
 from spring_integrations.errors import SpringError
 from spring_integrations.retrieval import PassageStore
+from spring_integrations.retrieval import ingest as bulk
 
 LIMIT = 100
 COUNT = 450
@@ -99,6 +100,7 @@ def ingest_on_a_full_disk(folder: Path, size: int, connection: Connection) -> No
 def peak_of_ingest(folder: Path, count: int, connection: Connection) -> None:
     """Sends the peak of Python's memory while passages are ingested, in bytes."""
     small_batches()
+    bulk.READ_AHEAD = 4
     store = PassageStore.open(folder, CountingEmbedder(width=2))
     store.add(numbered(LIMIT))  # what is loaded once
     tracemalloc.start()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import llama_index.core
 import tiny_models
 import torch
 from llama_index.core import Settings
@@ -121,9 +122,11 @@ def assert_boosted(llm: SpringHFLLM) -> None:
 @contextmanager
 def kept_settings() -> Iterator[None]:
     """Gives LlamaIndex its global settings back in the end."""
-    names = ("_tokenizer", "_prompt_helper", "_llm", "_embed_model")
+    names = ("_prompt_helper", "_llm", "_embed_model")
     kept = {name: getattr(Settings, name) for name in names}
+    tokenizer = llama_index.core.global_tokenizer  # where Settings.tokenizer puts it
     yield
+    llama_index.core.global_tokenizer = tokenizer
     for name, value in kept.items():
         setattr(Settings, name, value)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from spring_integrations import SpringTokens
-from spring_integrations.prompt import token_text
+from spring_integrations.prompts import token_text
 
 
 class ServedModel:
@@ -38,6 +40,10 @@ class ServedModel:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
             self.requests.append(request)
+            if request.get("prompt_embeds"):
+                return self._answer_to_vectors(request)
+            if "messages" in request and any(isinstance(m["content"], list) for m in request["messages"]):
+                return self._answer_to_vectors(request, self._spliced(request["messages"]))
             if "messages" in request:
                 text = self._words.apply_chat_template(
                     request["messages"], tokenize=False, add_generation_prompt=True
@@ -45,7 +51,7 @@ class ServedModel:
             else:
                 text = request["prompt"]
             ids = self._words(text, return_tensors="pt")
-            settings = {"max_new_tokens": request["max_tokens"], "do_sample": False, "pad_token_id": 0}
+            settings = {"max_new_tokens": _room(request), "do_sample": False, "pad_token_id": 0}
             out = self._model.generate(**ids, **settings)[0, ids.input_ids.shape[1] :]
             done = self._words.decode(out, skip_special_tokens=True)
         for stop in request.get("stop") or []:
@@ -53,6 +59,42 @@ class ServedModel:
         choice = {"message": {"role": "assistant", "content": done}} if "messages" in request else {"text": done}
         usage = {"prompt_tokens": ids.input_ids.shape[1], "completion_tokens": len(out)}
         return {**_frame(request), "choices": [{"index": 0, "finish_reason": "stop", **choice}], "usage": usage}
+
+    def _spliced(self, messages: list[dict[str, Any]]) -> torch.Tensor:
+        """Fills the chat template as vLLM does: with the vectors of `prompt_embeds` parts where their turns stand."""
+        parts = [m["content"][0]["data"] for m in messages if isinstance(m["content"], list)]
+        turns = [{**m, "content": "<|part|>"} if isinstance(m["content"], list) else m for m in messages]
+        text = self._words.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        table = self._model.get_input_embeddings()
+        rows = [table(torch.tensor(self._words(t, add_special_tokens=False).input_ids)) for t in text.split("<|part|>")]
+        vectors = [row for part, row in zip(parts, rows[1:], strict=True) for row in (_vectors(part), row)]
+        return torch.cat([rows[0], *vectors])
+
+    def _answer_to_vectors(self, request: dict[str, Any], vectors: torch.Tensor | None = None) -> dict[str, Any]:
+        """Answers as vLLM does with --enable-prompt-embeds."""
+        if vectors is None:
+            assert request["prompt"] is None, "vLLM would answer an empty prompt too"
+            vectors = _vectors(request["prompt_embeds"])
+        vectors = vectors[None]
+        mask = torch.ones(vectors.shape[:2], dtype=torch.long)
+        settings = {"max_new_tokens": _room(request), "do_sample": False, "pad_token_id": 0}
+        out = self._model.generate(inputs_embeds=vectors, attention_mask=mask, **settings)[0]
+        done = self._words.decode(out, skip_special_tokens=True)
+        choice = {"message": {"role": "assistant", "content": done}} if "messages" in request else {"text": done}
+        choice |= {"index": 0, "finish_reason": "stop"}
+        return {
+            **_frame(request),
+            "choices": [choice],
+            "usage": {"prompt_tokens": vectors.shape[1], "completion_tokens": len(out)},
+        }
+
+
+def _vectors(payload: str) -> torch.Tensor:
+    return torch.load(io.BytesIO(base64.b64decode(payload)), weights_only=True)
+
+
+def _room(request: dict[str, Any]) -> int:
+    return request.get("max_completion_tokens") or request["max_tokens"]
 
 
 def _frame(request: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def numbered(count: int, start: int = 0) -> list[Passage]:
 
 def ids_in(index: Index) -> list[str]:
     """The ids of all passages of an index."""
-    return sorted(p.id for p in index.search("one", k=10_000))
+    return sorted(p.id for p in index.search("one", top=10_000))
 
 
 class ChromaServer:

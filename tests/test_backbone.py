@@ -13,8 +13,8 @@ from tokenizers import AddedToken
 from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from spring_integrations import RagPrompt, SpringError, SpringModel, SpringTokens
-from spring_integrations.backbone import Backbone, VirtualEmbedding, fingerprint
 from spring_integrations.errors import BackboneError, TokensError
+from spring_integrations.runtime.backbone import Backbone, VirtualEmbedding, fingerprint
 
 PROMPT = RagPrompt.from_passages(
     ["Röntgen got it — 東京 🙂", "Lima  is the\ncapital of Peru."], "who got the first prize?"
@@ -236,7 +236,7 @@ class TestSeveralTables:
         rows = model.get_input_embeddings().weight.shape[0]
         # A tied head that had grown would score a copy of the largest row highest.
         spring = SpringModel(model, words, _random_tokens(scale=50.0))
-        backbone = spring.shared
+        backbone = spring.frozen
         ids = backbone.encode(PROMPT, range(rows, rows + 8))
         assert _logits(model, ids).shape[-1] == rows
         assert max(_greedy(model, ids)) < rows
@@ -330,7 +330,7 @@ class TestLoading:
             Backbone.load("/no/such/folder")
 
     def test_folder_of_something_else(self, tmp_path):
-        with pytest.raises(BackboneError, match="is no folder of a causal language model"):
+        with pytest.raises(BackboneError, match="is not a folder of a causal language model"):
             Backbone.load(str(tmp_path))
 
     def test_damaged_weights(self, llama_folder, tmp_path):
@@ -338,7 +338,7 @@ class TestLoading:
             (tmp_path / file.name).write_bytes(file.read_bytes())
         weights = tmp_path / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:1000])
-        with pytest.raises(BackboneError, match="is no folder of a causal language model"):
+        with pytest.raises(BackboneError, match="is not a folder of a causal language model"):
             Backbone.load(str(tmp_path))
 
     def test_folder_without_tokenizer(self, llama, tmp_path):

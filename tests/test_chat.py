@@ -10,10 +10,10 @@ from langchain_parts import OverlapRetriever
 from taught_chat import TOOLS_TEMPLATE
 
 from spring_integrations import MARK, SpringModel, SpringTokens
-from spring_integrations.chat import ChatTemplate, Turn
+from spring_integrations.chat.template import ChatTemplate, Turn
 from spring_integrations.errors import PromptError, PromptTooLongError
 from spring_integrations.langchain import SpringRetriever
-from spring_integrations.prompt import mark_passage
+from spring_integrations.prompts import mark_passage, remove_marks
 
 PASSAGES = ("Lima is the capital of Peru.", "Quito is the capital of Ecuador.", "Oslo is the capital of Norway.")
 SYSTEM = Turn("system", "Facts:\n" + "\n".join(map(mark_passage, PASSAGES)))
@@ -43,11 +43,11 @@ def test_the_ids_are_those_of_the_template(family: str, opening: str, random_tok
     conversation = [{"role": "user", "content": "Lima"}]
     wanted = model.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
     plain = ChatTemplate(model).prompt([Turn("user", "Lima")])
-    assert model.shared.encode(plain, range(0)) == wanted
+    assert model.frozen.encode(plain, range(0)) == wanted
     marked = ChatTemplate(model).prompt([Turn("user", f"Lima{MARK}")])
-    assert model.shared.encode(marked, range(0)) == wanted
-    first = model.shared.attach(random_tokens)
-    ids = model.shared.encode(marked, range(first, first + 3))
+    assert model.frozen.encode(marked, range(0)) == wanted
+    first = model.frozen.attach(random_tokens)
+    ids = model.frozen.encode(marked, range(first, first + 3))
     assert ids[: ids.index(first)] == wanted[: ids.index(first)]
     (done,) = model.generate(marked, k=3, max_new_tokens=1)
     assert done.prompt_tokens == len(ids)
@@ -93,7 +93,7 @@ def test_passages_of_an_earlier_question_are_never_cut_across_turns(spring_llama
     turns = [SYSTEM, Turn("user", "which?"), Turn("assistant", "Lima"), Turn("user", f"More.{MARK}\nQuestion: and?")]
     prompt = ChatTemplate(spring_llama).prompt(turns)
     assert prompt.boundary == "question"
-    assert prompt.without_last_passage() is None
+    assert len(prompt.passage_ends) <= 1
     assert MARK not in prompt.text
 
 
@@ -191,7 +191,7 @@ def test_a_system_turn_that_a_template_drops_opens_the_next_turn(spring_llama: S
         "{% elif m['role'] == 'assistant' %}<assistant>{{ m['content'] }}{% endif %}{% endfor %}<assistant>"
     )
     prompt = ChatTemplate(spring_llama).prompt([SYSTEM, Turn("user", "which city?")])
-    assert prompt.before == f"<user>{SYSTEM.content.replace(MARK, '')}\n\n"
+    assert prompt.before == f"<user>{remove_marks(SYSTEM.content)}\n\n"
     assert (prompt.after, len(prompt.passage_ends)) == ("which city?<assistant>", 3)
 
 
@@ -213,6 +213,6 @@ def test_roles_that_a_template_refuses_are_merged(spring_llama: SpringModel) -> 
     prompt = ChatTemplate(spring_llama).prompt(
         [SYSTEM, Turn("system", "Be kind."), Turn("user", "a"), Turn("user", "b")]
     )
-    facts = SYSTEM.content.replace(MARK, "")
+    facts = remove_marks(SYSTEM.content)
     assert (prompt.before, prompt.after) == (f"<user>{facts}\n\nBe kind.\n\na\n\n", "b<assistant>")
     assert len(prompt.passage_ends) == 3

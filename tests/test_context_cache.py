@@ -12,9 +12,9 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from spring_integrations import GenerationSettings, RagPrompt, SpringModel
-from spring_integrations.backbone import Backbone
-from spring_integrations.context_cache import ContextCache, prefix_cache_obstacle
 from spring_integrations.errors import SettingsError
+from spring_integrations.runtime.backbone import Backbone
+from spring_integrations.runtime.context_cache import ContextCache, prefix_cache_obstacle
 
 PASSAGES = ("Lima is the capital of Peru.", "The river Rímac flows to the sea.", "Röntgen got the prize.")
 PROMPTS = [
@@ -63,7 +63,7 @@ def test_architectures_whose_cache_would_not_be_exact_do_without(family, random_
     for k in (0, 8):
         assert cached.generate(PROMPTS, k=k) == plain.generate(PROMPTS, k=k)
     assert len(cached.context_cache) == 0
-    assert prefix_cache_obstacle(cached.shared, 300)
+    assert prefix_cache_obstacle(cached.frozen, 300)
 
 
 def test_a_sliding_window_that_holds_the_prompt_is_no_obstacle(random_tokens) -> None:
@@ -85,21 +85,21 @@ def test_streams_take_contexts_too(family, random_tokens) -> None:
 def test_a_known_context_is_not_run_again(random_tokens) -> None:
     plain, cached = pair("llama", random_tokens)
     prompt = PROMPTS[2]
-    whole = len(plain.shared.encode(prompt, range(0)))
+    whole = len(plain.frozen.encode(prompt, range(0)))
     first = positions_run(plain, lambda: plain.generate(prompt, k=4, max_new_tokens=1))
-    before = len(plain.shared.encode(RagPrompt(prompt.before, "", None), range(0)))
+    before = len(plain.frozen.encode(RagPrompt(prompt.before, "", None), range(0)))
     assert first == [whole + 4]
     calls = [lambda k=k: cached.generate(prompt, k=k, max_new_tokens=1) for k in (4, 2)]
     assert positions_run(cached, *calls) == [before, whole - before + 4, whole - before + 2]
     other = RagPrompt.from_passages(PASSAGES, "which river flows to the sea?")
-    rest = len(plain.shared.encode(other, range(0))) - before
+    rest = len(plain.frozen.encode(other, range(0))) - before
     assert positions_run(cached, lambda: cached.generate(other, k=1, max_new_tokens=1)) == [rest + 1]
 
 
 def test_text_that_is_split_otherwise_without_tokens_shares_what_it_can(random_tokens) -> None:
     plain, cached = pair("llama", random_tokens)
     prompt = RagPrompt("[1] Lima is the cap", "ital of Peru?")  # one word across the boundary
-    ids = [plain.shared.encode(prompt, virtual) for virtual in (range(0), range(1000, 1001))]
+    ids = [plain.frozen.encode(prompt, virtual) for virtual in (range(0), range(1000, 1001))]
     at = ids[1].index(1000)
     assert ids[0][:at] != ids[1][:at], "the case is to be one"
     for k in (8, 0, 3):
@@ -193,7 +193,7 @@ def test_rows_that_end_leave_the_batch_and_the_others_go_on(random_tokens, monke
     stop = [text[2:4] for g in plain.generate(PROMPTS[2:]) if len(text := g.text) > 6][:1]
     expected = plain.generate(PROMPTS, stop=stop, max_new_tokens=20)
     assert len({g.completion_tokens for g in expected}) > 1, "rows are to end at different steps"
-    monkeypatch.setattr("spring_integrations.generation.STAGE", stage)
+    monkeypatch.setattr("spring_integrations.runtime.generation.STAGE", stage)
     sizes: list[int] = []
     generate = cached.backbone.generate
     monkeypatch.setattr(

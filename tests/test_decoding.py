@@ -48,7 +48,7 @@ def decoder(model, method, **options) -> RagDecoder:
 
 
 def truth(model: SpringModel, count: int) -> kit.Enumerated:
-    return kit.enumerated(model.shared.model, kit.PASSAGES[:count], model.tokens)
+    return kit.enumerated(model.frozen.model, kit.PASSAGES[:count], model.tokens)
 
 
 class TestEnumeration:
@@ -148,14 +148,14 @@ def test_beams_hold_what_transformers_beams_hold(beams) -> None:
     model = SpringModel(kit.five_word_llama(), kit.five_words())
     settings = BeamSettings(beams, 10, lambda ids: ids[-1] == kit.END)
     prompts = [(p, question) for p in kit.PASSAGES for question in ("a", "c a", "b c", "c c b a", "b", "a a a")]
-    found = beam_search(causal_rows(model.shared, [_ids(model, *prompt) for prompt in prompts]), settings)
+    found = beam_search(causal_rows(model.frozen, [_ids(model, *prompt) for prompt in prompts]), settings)
     for hypotheses, (passage, question) in zip(found, prompts, strict=True):
         assert [h.ids for h in hypotheses] == _their_beams(model, passage, beams, question, length=10)
 
 
 def _ids(model: SpringModel | Seq2SeqModel, passage: Passage, question: str) -> list[int]:
-    first = model.shared.attach(model.tokens) if model.tokens else 0
-    return model.shared.encode(kit.write(passage, question), range(first, first + model.k))
+    first = model.frozen.attach(model.tokens) if model.tokens else 0
+    return model.frozen.encode(kit.write(passage, question), range(first, first + model.k))
 
 
 def _their_beams(
@@ -167,7 +167,7 @@ def _their_beams(
 ) -> list[tuple[int, ...]]:
     """Returns what transformers' own beam search finds under one passage."""
     ids = torch.tensor([_ids(model, passage, question)])
-    out = model.shared.model.generate(
+    out = model.frozen.model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         num_beams=beams,
@@ -177,7 +177,7 @@ def _their_beams(
         do_sample=False,
         pad_token_id=0,
     )
-    given = 1 if model.shared.model.config.is_encoder_decoder else ids.shape[1]
+    given = 1 if model.frozen.model.config.is_encoder_decoder else ids.shape[1]
     rows = [tuple(row) for row in out[:, given:].tolist()]
     return [row[: row.index(kit.END) + 1] if kit.END in row else row for row in rows]
 
@@ -208,6 +208,33 @@ class TestOnePassage:
         expected = spring_llama.score(spring_llama.prompt(PASSAGES[:1], QUESTION), answers, add_eos=True)
         assert found == pytest.approx(expected, abs=1e-4)
         assert RagDecoder(spring_llama, method).log_likelihood(QUESTION, PASSAGES[:1], [""]) == [0.0]
+
+
+class TestTrace:
+    def test_is_bayes_rule_on_the_scores_of_the_passages_alone(self, spring_llama) -> None:
+        alone = [spring_llama.score(spring_llama.prompt([p], QUESTION), [" Lima city"])[0] for p in PASSAGES]
+        prior = log_prior(torch.tensor([p.score for p in PASSAGES], dtype=torch.float64))
+        expected = (prior + torch.tensor(alone, dtype=torch.float64)).softmax(0)
+        traced = RagDecoder(spring_llama, "rag-sequence").trace(QUESTION, PASSAGES, " Lima city")
+        assert traced.posterior == pytest.approx(expected.tolist(), abs=1e-4)
+        assert traced.token_posterior is None
+
+    def test_of_rag_token_is_one_for_each_token(self, spring_llama) -> None:
+        traced = RagDecoder(spring_llama).trace(QUESTION, PASSAGES, " Lima city")
+        assert len(traced.token_posterior) == len(traced.token_ids) > 1
+        assert [sum(shares) for shares in traced.token_posterior] == pytest.approx([1] * len(traced.token_ids))
+
+    @pytest.mark.parametrize("method", METHODS[:2])
+    def test_is_as_likely_as_the_likelihood_says(self, spring_llama, method) -> None:
+        decoder = RagDecoder(spring_llama, method)
+        traced = decoder.trace(QUESTION, PASSAGES, " Lima", k=2)
+        assert traced.log_probability == pytest.approx(decoder.log_likelihood(QUESTION, PASSAGES, [" Lima"], k=2)[0])
+        assert sum(traced.posterior) == pytest.approx(1)
+        assert (traced.k, traced.text, traced.method) == (2, " Lima", method)
+
+    def test_of_no_answer_is_an_error(self, spring_llama) -> None:
+        with pytest.raises(PromptError, match="the answer '' is empty"):
+            RagDecoder(spring_llama).trace(QUESTION, PASSAGES, "")
 
 
 class TestSeveralPassages:
@@ -387,11 +414,11 @@ class TestRefusals:
 
     @pytest.mark.parametrize("family", ["mamba", "lfm2"])
     def test_models_without_a_kv_cache(self, family) -> None:
-        with pytest.raises(BackboneError, match="keeps a state that is no KV cache"):
+        with pytest.raises(BackboneError, match="keeps a state that is not a KV cache"):
             RagDecoder(SpringModel(*tiny_models.build(family))).answer(QUESTION, PASSAGES)
 
     def test_a_causal_model_is_no_encoder_decoder(self, llama) -> None:
-        with pytest.raises(BackboneError, match="is no encoder-decoder; load it with"):
+        with pytest.raises(BackboneError, match="is not an encoder-decoder; load it with"):
             Seq2SeqModel(*llama)
 
 

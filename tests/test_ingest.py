@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 
 import chromadb.api.client
 import chromadb.errors
+import numpy as np
 import pytest
 from chromadb.api.models.Collection import Collection
 from killed_ingest import COUNT, LIMIT, ingest, ingest_on_a_full_disk, peak_of_ingest, received, started
 from retrieval_kit import CountingEmbedder, ids_in, numbered
+from tiny_encoders import save_sentence_bert
 
 from spring_integrations import Passage
 from spring_integrations.errors import DataError, SettingsError, StorageError
-from spring_integrations.retrieval import PassageStore
+from spring_integrations.retrieval import PassageStore, SentenceEmbedder
+from spring_integrations.retrieval import ingest as bulk
 
 
 @pytest.fixture
@@ -54,10 +58,10 @@ def test_an_id_with_other_content_is_an_error_or_replaced(tmp_path):
     other = Passage("something else", id="1", metadata={"page": 2})
     with pytest.raises(DataError, match="two passages have the id '1' but other content: 'something else'"):
         store.add([other])
-    with pytest.raises(SettingsError, match="on_conflict='ignore' is neither 'error' nor 'replace'"):
+    with pytest.raises(SettingsError, match="on_conflict='ignore' is not one of 'error', 'replace'"):
         store.add([other], on_conflict="ignore")
     assert store.add([other], on_conflict="replace") == 1
-    assert {p.id: p.text for p in store.search("something", k=9)}["1"] == "something else"
+    assert {p.id: p.text for p in store.search("something", top=9)}["1"] == "something else"
     assert store.count() == 3
 
 
@@ -103,6 +107,7 @@ def test_the_next_batch_is_embedded_while_the_last_is_written(tmp_path, monkeypa
 
 @pytest.mark.parametrize("on_conflict", ["error", "replace"])
 def test_what_is_still_being_written_counts_as_in(tmp_path, monkeypatch, small_batches, on_conflict):
+    monkeypatch.setattr(bulk, "READ_AHEAD", 1)
     get, reads, looked_up = Collection.get, [], threading.Event()
 
     def watched(self, **columns):
@@ -124,7 +129,7 @@ def test_what_is_still_being_written_counts_as_in(tmp_path, monkeypatch, small_b
         assert store.add(passages, on_conflict="replace") == 6
     assert reads == [0, 0]  # the first batch was not yet in when the second was looked up
     assert sum(embedder.given) == (5 if on_conflict == "error" else 6)
-    assert {p.id: p.text for p in store.search("x", k=9)}["3"] == ("three" if on_conflict == "error" else "changed")
+    assert {p.id: p.text for p in store.search("x", top=9)}["3"] == ("three" if on_conflict == "error" else "changed")
     assert ids_in(store) == list("01234")
 
 
@@ -157,6 +162,39 @@ def test_an_embedder_or_a_source_that_fails_leaves_what_came_before(tmp_path, sm
         store.add(broken())
     assert store.count() == 10
     assert store.add(numbered(12)) == 2
+
+
+@pytest.mark.parametrize("on_conflict", ["error", "replace"])
+def test_a_conflict_among_what_is_read_ahead(tmp_path, small_batches, on_conflict):
+    embedder = CountingEmbedder()
+    store = PassageStore.open(tmp_path, embedder)
+    passages = [*numbered(7), Passage("changed", id="3")]
+    if on_conflict == "error":
+        with pytest.raises(DataError, match="'3' but other content"):
+            store.add(passages)
+    else:
+        assert store.add(passages, on_conflict="replace") == 7
+    assert store.count() == sum(embedder.given) == (5 if on_conflict == "error" else 7)
+    assert {p.id: p.text for p in store.search("x", top=9)}["3"] == ("three" if on_conflict == "error" else "changed")
+
+
+def test_like_lengths_are_embedded_together_and_give_the_same_vectors(tmp_path, monkeypatch):
+    monkeypatch.setattr(bulk, "BATCH", 32)
+    encoder = save_sentence_bert(tmp_path / "encoder")
+    embedder = SentenceEmbedder(str(encoder), query_prompt="", passage_prompt="", batch_size=4)
+    batches, embed = [], embedder.embed_documents
+    monkeypatch.setattr(embedder, "embed_documents", lambda texts: batches.append(texts) or embed(texts))
+    words = random.Random(0)
+    # As many characters, but other numbers of tokens: the tokenizer makes one of each character and none of a space.
+    texts = [f"{i:03} " + ("a" * words.randint(1, 80)).ljust(80) + "." for i in range(256)]
+    store = PassageStore.open(tmp_path / "index", embedder)
+    store.add(Passage(text, id=text) for text in texts)
+    lengths = [embedder.lengths(batch) for batch in batches]
+    assert sorted(text for batch in batches for text in batch) == texts
+    assert sum(max(row) * len(row) for row in lengths) < 1.02 * sum(map(sum, lengths))
+    found = store.client.get_collection(store.name).get(include=["embeddings", "documents"])
+    alone = np.array([embed([text])[0] for text in found["documents"]])
+    assert np.abs(found["embeddings"] - alone).max() < 1e-5
 
 
 @pytest.mark.parametrize(

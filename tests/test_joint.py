@@ -35,11 +35,11 @@ from typer.testing import CliRunner
 
 import spring_integrations
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
-from spring_integrations.backbone import Backbone, Seq2SeqBackbone
 from spring_integrations.cli.train_joint import app
 from spring_integrations.decoding import RagDecoder, Seq2SeqModel
 from spring_integrations.errors import DataError, PromptTooLongError, SettingsError, TrainingError
 from spring_integrations.retrieval import BM25Index
+from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone
 from spring_integrations.training import Example, TrainingResult
 from spring_integrations.training.joint import (
     ChromaVectors,
@@ -281,7 +281,7 @@ def test_result_loads_in_one_line_each_and_says_how_it_was_made(encoder: Sentenc
     facts = tokens.metadata.training
     assert facts["index"] == {**joint_kit.index().facts(), "temperature": 0.05}
     assert (facts["marginal"], facts["num_passages"]) == ("rag-sequence", 3)
-    assert set(result.metrics) == {"loss", "em", "f1", "best_step"}
+    assert set(result.metrics) == {"loss", "em", "f1", "contains", "best_step"}
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     for part in ("## Query encoder", "out/query_encoder", "index of 16 (cosine", "| encoder_learning_rate | 0.001 |"):
         assert part in card
@@ -523,7 +523,7 @@ def test_a_whole_encoder_decoder_trains_saves_and_loads(encoder: SentenceTransfo
     assert losses(result)[-1] < losses(result)[0]
     loaded = AutoModelForSeq2SeqLM.from_pretrained(out)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), backbone.model.parameters(), strict=True))
-    assert Seq2SeqModel.from_pretrained(str(out)).shared.tokenizer.get_vocab() == joint_kit.words().get_vocab()
+    assert Seq2SeqModel.from_pretrained(str(out)).frozen.tokenizer.get_vocab() == joint_kit.words().get_vocab()
     assert encoder_weights(out)
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "Seq2SeqModel.from_pretrained('out')" in card
@@ -563,7 +563,7 @@ def test_parts_that_do_not_fit_are_refused_before_training(tmp_path: Path) -> No
 
 
 def test_encoders_that_cannot_be_trained_are_refused(encoder: SentenceTransformer, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="Linear is no query encoder"):
+    with pytest.raises(SettingsError, match="Linear is not a query encoder"):
         attempt(tmp_path, encoder=nn.Linear(2, 2))
     with pytest.raises(SettingsError, match=r"the query encoder is in torch\.bfloat16: load it in float32"):
         attempt(tmp_path, encoder=joint_kit.encoder(tmp_path / "half").bfloat16())
@@ -631,8 +631,8 @@ def test_the_command_trains_from_documents_and_questions(tmp_path: Path) -> None
     encoder = joint_kit.encoder(tmp_path / "bert")
     encoder.prompts = {"query": "which ", "document": "the "}
     encoder.save(str(tmp_path / "encoder"))
-    options = ["--docs", docs, "--model", tmp_path / "model", "--encoder", tmp_path / "encoder", "--n", 4]
-    options += ["--out", tmp_path / "out", "--epochs", 1, "--num-passages", 3, "--validation", data]
+    options = ["--docs", docs, "--model", tmp_path / "model", "--embedder", tmp_path / "encoder", "--n", 4]
+    options += ["--out", tmp_path / "out", "--epochs", 1, "--top", 3, "--validation", data]
     done = CliRunner().invoke(app, ["train-joint", str(data), *map(str, options)])
     assert done.exit_code == 0, done.stderr
     assert "spring_tokens.safetensors" in done.stdout
@@ -640,6 +640,6 @@ def test_the_command_trains_from_documents_and_questions(tmp_path: Path) -> None
     loaded = SentenceTransformer(str(tmp_path / "out" / "query_encoder"), device="cpu")
     assert loaded.prompts["query"] == "which "
     assert len(SpringTokens.load(tmp_path / "out")) == 4
-    failed = CliRunner().invoke(app, ["train-joint", str(data), *map(str, options), "--num-passages", "99"])
+    failed = CliRunner().invoke(app, ["train-joint", str(data), *map(str, options), "--top", "99"])
     assert failed.exit_code == 2
     assert "the index holds 16; lower it" in failed.stderr.replace("\n", " ")

@@ -25,6 +25,7 @@ import spring_integrations.langchain
 from spring_integrations import MARK, SpringError, SpringModel, SpringTokens
 from spring_integrations.errors import BackboneError, SettingsError, TokenCountError
 from spring_integrations.langchain import SPRING_PROMPT, SpringHFLLM
+from spring_integrations.runtime import worker
 
 RAG = SPRING_PROMPT.format(context=f"Lima is the capital of Peru.{MARK}", question="What is the capital of Peru?")
 PLAIN = "The capital of Peru is"
@@ -286,7 +287,7 @@ def test_max_tokens_is_a_name_of_max_new_tokens(llm: SpringHFLLM) -> None:
     short = llm.invoke(RAG, max_new_tokens=3)
     assert SpringHFLLM(model=llm.model, max_tokens=3).invoke(RAG) == llm.bind(max_tokens=3).invoke(RAG) == short
     assert "".join(llm.stream(RAG, max_tokens=3)) == short != llm.invoke(RAG)
-    with pytest.raises(ValidationError, match="max_tokens"):
+    with pytest.raises(SettingsError, match="max_tokens=3 and max_new_tokens=4"):
         SpringHFLLM(model=llm.model, max_tokens=3, max_new_tokens=4)
 
 
@@ -311,7 +312,7 @@ def test_the_cache_tells_settings_apart(llm: SpringHFLLM, cache: InMemoryCache, 
         lambda: SpringHFLLM(model=llm.model, max_new_tokens=12, stop=["x"]).invoke(RAG),
         lambda: asyncio.run(llm.ainvoke(RAG, max_new_tokens=2)),
         lambda: SpringHFLLM(
-            model=SpringModel(llm.model.shared, tokens=SpringTokens(llm.model.tokens.embeddings * 2)), max_new_tokens=12
+            model=SpringModel(llm.model.frozen, tokens=SpringTokens(llm.model.tokens.embeddings * 2)), max_new_tokens=12
         ).invoke(RAG),
     ]
     for count, variant in enumerate(variants, 2):
@@ -403,13 +404,17 @@ def test_sampling_repeats_with_a_seed(llm: SpringHFLLM) -> None:
 def test_async_calls_leave_the_event_loop_and_its_executor_free(
     llm: SpringHFLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, go = llm.model.backbone.generate, threading.Event()
+    original, go, alone = llm.model.backbone.generate, threading.Event(), threading.Lock()
     threads = set()
 
     def wait(**kwargs: Any) -> Any:
         threads.add(threading.current_thread().name)
-        assert go.wait(timeout=20)
-        return original(**kwargs)
+        assert alone.acquire(blocking=False), "the model works for two at once"
+        try:
+            assert go.wait(timeout=20)
+            return original(**kwargs)
+        finally:
+            alone.release()
 
     monkeypatch.setattr(llm.model.backbone, "generate", wait)
 
@@ -422,4 +427,5 @@ def test_async_calls_leave_the_event_loop_and_its_executor_free(
         return await asyncio.gather(*calls)
 
     assert len(set(asyncio.run(main()))) == 1
-    assert len(threads) == 1
+    assert all(name.startswith("spring") for name in threads)
+    assert len(threads) <= worker.MAX_WAITING

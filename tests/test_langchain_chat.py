@@ -34,10 +34,10 @@ from pydantic import BaseModel
 from taught_chat import CALLS, JOKE, JSON_TEMPLATE, RIDDLE, TALK, TALK_TEMPLATE, taught_model
 
 from spring_integrations import MARK, SpringModel
+from spring_integrations.chat.tool_calls import read_calls, text_before_call
 from spring_integrations.errors import PromptError, SettingsError, TokenCountError, ToolsError
 from spring_integrations.langchain import ChatSpringHF, SpringHFLLM
-from spring_integrations.prompt import RagPrompt
-from spring_integrations.structured import read_calls, text_before_call
+from spring_integrations.prompts import RagPrompt
 
 CONTEXT = SystemMessage(f"Use these facts.\nLima is the capital of Peru.{MARK}")
 RAG = [CONTEXT, HumanMessage(QUESTION)]
@@ -144,7 +144,7 @@ def test_blocks_of_text_are_read_and_others_refused(chat: ChatSpringHF) -> None:
     image = HumanMessage([{"type": "image_url", "image_url": {"url": "x"}}])
     with pytest.raises(PromptError, match="message of type 'human' holds a block of type 'image_url'"):
         chat.invoke([image])
-    with pytest.raises(PromptError, match="RemoveMessage is no message of a chat"):
+    with pytest.raises(PromptError, match="RemoveMessage is not a message of a chat"):
         chat.invoke([RemoveMessage(id="1"), *RAG])
     with pytest.raises(PromptError, match="no messages"):
         chat.invoke([])

@@ -42,7 +42,7 @@ from spring_integrations.langchain import (
     SpringRetriever,
     SpringServedLLM,
 )
-from spring_integrations.prompt import token_text
+from spring_integrations.prompts import token_text
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDeprecationWarning")
 
@@ -334,7 +334,7 @@ def test_control_tokens_are_given_as_a_local_model_has_them() -> None:
 
 def test_missing_boundary_and_impossible_values(server: ServedModel) -> None:
     client = Client(url=server.address)
-    with pytest.raises(BoundaryError, match="found no boundary"):
+    with pytest.raises(BoundaryError, match="no boundary between context and question"):
         SpringServedLLM(llm=client, k=2, on_missing_boundary="error").invoke("Hi")
     with pytest.raises(TokenCountError, match="k=-1"):
         SpringServedLLM(llm=client, k=-1)

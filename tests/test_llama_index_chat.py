@@ -13,6 +13,7 @@ from llama_index_kit import PLAIN, RAG, RecordingModel, plain_backbone, recordin
 
 from spring_integrations import MARK, RagPrompt, SpringModel, SpringTokens
 from spring_integrations.llama_index import SpringCallError, SpringHFLLM
+from spring_integrations.prompts.marks import START
 
 GEMMA_LIKE = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
@@ -40,7 +41,7 @@ def test_chat_prompt_is_the_template_with_the_mark_in_the_last_user_turn(
         user("which city?"),
     ]
     answer = chat.chat(messages)
-    turns = [("system", f"Context information is below.\nLima.{MARK}"), ("user", "an earlier question")]
+    turns = [("system", f"{START}Context information is below.\nLima.{MARK}"), ("user", "an earlier question")]
     turns += [("assistant", "an answer"), ("user", RagPrompt("", "which city?").marked())]
     conversation = [{"role": role, "content": content} for role, content in turns]
     wanted = spring.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
@@ -84,7 +85,8 @@ def test_template_without_a_system_role_gets_it_in_the_user_turn(spring: Recordi
     spring.tokenizer.chat_template = GEMMA_LIKE
     llm = SpringHFLLM(model=spring, max_new_tokens=2)
     llm.chat([ChatMessage(role=MessageRole.SYSTEM, content=f"Lima.{MARK}"), user("which?")])
-    assert spring.calls[-1][0] == RagPrompt("<user>Lima.\n\n", "which?\n<assistant>", passage_ends=(11,)).marked()
+    expected = RagPrompt("<user>Lima.\n\n", "which?\n<assistant>", passage_ends=(11,)).marked()
+    assert spring.calls[-1][0].replace(START, "") == expected
     with pytest.raises(SpringCallError, match="roles system"):
         llm.chat([ChatMessage(role=MessageRole.SYSTEM, content="alone")])
 
@@ -178,8 +180,8 @@ def test_leaving_an_async_stream_stops_the_model(chat: SpringHFLLM) -> None:
         await stream.aclose()
 
     asyncio.run(main())
-    assert chat.model.shared.lock.acquire(timeout=20)
-    chat.model.shared.lock.release()
+    assert chat.model.frozen.lock.acquire(timeout=20)
+    chat.model.frozen.lock.release()
     assert chat.complete(PLAIN, max_new_tokens=2).raw["completion_tokens"] == 2
 
 

@@ -33,7 +33,7 @@ from llama_index_kit import (
 
 from spring_integrations import MARK, SpringTokens
 from spring_integrations.llama_index import SpringHFLLM, SpringNodePostprocessor, SpringRetriever
-from spring_integrations.prompt import remove_marks
+from spring_integrations.prompts import remove_marks
 
 
 @pytest.fixture(autouse=True)

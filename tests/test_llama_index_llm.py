@@ -25,8 +25,8 @@ from pydantic import ValidationError
 
 from spring_integrations import MARK, SpringTokens
 from spring_integrations.errors import BoundaryError, SettingsError, TokenCountError
-from spring_integrations.generation import GenerationSettings
 from spring_integrations.llama_index import SpringCallError, SpringHFLLM, SpringNodePostprocessor
+from spring_integrations.runtime.settings import GenerationSettings
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_rules_of_one_llm_do_not_reach_the_shared_model(spring: RecordingModel) 
     ruled = SpringHFLLM(model=spring, boundary_rule="{context}>>{question}", is_chat_model=False, max_new_tokens=2)
     assert ruled.complete("some context>>a question").raw["boundary"] == "template"
     assert strict.complete(RAG, max_new_tokens=2).raw["k"] == 2
-    assert (spring.on_missing_boundary, spring.boundary_rule, spring.k) == ("ignore", None, 8)
+    assert (spring.on_missing_boundary, spring.boundary_rule, spring.k) == ("once", None, 8)
     assert strict.model.backbone is spring.backbone
 
 
@@ -169,8 +169,8 @@ def test_stop_strings(llm: SpringHFLLM) -> None:
 @pytest.mark.parametrize("method", ["complete", "stream_complete", "chat", "stream_chat"])
 def test_unknown_call_arguments_are_refused(llm: SpringHFLLM, method: str) -> None:
     first = [user(PLAIN)] if "chat" in method else PLAIN
-    with pytest.raises(SpringCallError, match="max_tokens"):
-        list(getattr(llm, method)(first, max_tokens=3))
+    with pytest.raises(SpringCallError, match="min_p"):
+        list(getattr(llm, method)(first, min_p=3))
 
 
 def test_every_generation_setting_is_a_field() -> None:

@@ -34,9 +34,10 @@ from spring_integrations.llama_index import (
     summary_template,
     text_qa_template,
 )
-from spring_integrations.prompt import neutralize
+from spring_integrations.prompts import mark_passage, neutralize
 
 QUESTION = "which city is it?"
+LIMA = mark_passage("Lima.")
 visible = st.text(st.characters(exclude_characters="\u2063", codec="utf-8"), min_size=1, max_size=60)
 
 
@@ -83,7 +84,7 @@ def test_copies_are_marked_and_the_rest_is_kept() -> None:
     )
     before = node.model_dump()
     (marked,) = post(NodeWithScore(node=node, score=0.7))
-    assert marked.node.get_content() == f"Lima is the capital.{MARK}"
+    assert marked.node.get_content() == mark_passage("Lima is the capital.")
     assert marked.score == 0.7
     assert {**marked.node.model_dump(), "text": node.text} == before
     marked.node.metadata["source"]["page"] = 4
@@ -95,7 +96,7 @@ def test_copies_are_marked_and_the_rest_is_kept() -> None:
 @given(visible)
 def test_marking_is_invisible_and_idempotent(text: str) -> None:
     once = post(TextNode(text=text))
-    assert once[0].node.get_content() == neutralize(text) + MARK
+    assert once[0].node.get_content() == mark_passage(text)
     assert post(*once) == once
     invisible = str.maketrans("", "", "\u2063\u2060")
     assert once[0].node.get_content().translate(invisible) == text.translate(invisible)
@@ -117,7 +118,7 @@ def test_metadata_cannot_inject_control_text_and_stay_as_they_are() -> None:
     assert post(*marked)[0].node.get_content(MetadataMode.LLM) == for_llm(marked[0])
     assert marked[0].node.metadata == node.metadata
     shown = for_llm(marked[0])
-    assert shown == f"title: {neutralize(title)}\n\nLima.{MARK}"
+    assert shown == f"title: {neutralize(title)}\n\n{LIMA}"
     assert "<|im_start|>" not in shown
     assert "[ref1]" not in shown
     assert post(TextNode(text="a", metadata={"t": "b"}))[0].node.text_template == TextNode().text_template
@@ -131,8 +132,8 @@ def test_metadata_text_modes_are_respected() -> None:
         text_template="{content}|{metadata_str}",
     )
     (marked,) = post(node)
-    assert for_llm(marked) == f"Lima.{MARK}|a: 1"
-    assert marked.node.get_content(metadata_mode=MetadataMode.NONE) == f"Lima.{MARK}"
+    assert for_llm(marked) == f"{LIMA}|a: 1"
+    assert marked.node.get_content(metadata_mode=MetadataMode.NONE) == LIMA
 
 
 def test_other_kinds_of_nodes() -> None:
@@ -142,8 +143,8 @@ def test_other_kinds_of_nodes() -> None:
     image = ImageNode(image_path="a.png", text="")
     by_index, by_document, by_image = (n.node for n in post(index_node, document, image))
     assert by_index.obj is engine
-    assert by_index.get_content() == f"a summary{MARK}"
-    assert (by_document.get_content(), by_document.node_id) == (f"a text{MARK}", "d")
+    assert by_index.get_content() == mark_passage("a summary")
+    assert (by_document.get_content(), by_document.node_id) == (mark_passage("a text"), "d")
     assert by_document.text_resource.mimetype == "text/markdown"
     assert document.text == "a text"
     assert by_image.get_content() == ""
@@ -165,7 +166,7 @@ def test_retriever_keeps_order_scores_and_the_index() -> None:
     inner = index.as_retriever(similarity_top_k=3)
     plain, ours = inner.retrieve("capital of Peru"), SpringRetriever(inner).retrieve("capital of Peru")
     assert [(n.node_id, n.score) for n in ours] == [(n.node_id, n.score) for n in plain]
-    assert [n.node.get_content() for n in ours] == [n.node.get_content() + MARK for n in plain]
+    assert [n.node.get_content() for n in ours] == [mark_passage(n.node.get_content()) for n in plain]
     assert asyncio.run(SpringRetriever(inner).aretrieve("capital of Peru")) == ours
     assert {i: n.model_dump() for i, n in index.docstore.docs.items()} == stored
 

@@ -25,6 +25,7 @@ from llama_index_kit import NODES, QUESTION, HashEmbedding, calls, recording_mod
 
 from spring_integrations import MARK, SpringTokens
 from spring_integrations.llama_index import SpringHFLLM, SpringNodePostprocessor, SpringRetriever
+from spring_integrations.prompts import mark_passage, remove_marks
 
 EMBEDDING = HashEmbedding()
 
@@ -111,7 +112,8 @@ def test_wrapping_any_retriever_changes_marks_only(make: Any, llm: SpringHFLLM) 
     ours = SpringRetriever(plain)
     for marked in (ours.retrieve(QUESTION), asyncio.run(ours.aretrieve(QUESTION))):
         assert [(n.node_id, n.score) for n in marked] == [(n.node_id, n.score) for n in found]
-        assert texts(marked) == [text + MARK for text in texts(found)]
+        assert [remove_marks(text) for text in texts(marked)] == texts(found)
+        assert all(text.endswith(MARK) for text in texts(marked))
         assert not {id(n.node) for n in marked} & {id(n.node) for n in found}
     assert any("Lima" in text for text in texts(found))
     assert contents() == before
@@ -140,7 +142,7 @@ def test_wrapped_retrievers_work_inside_others(make: Any, llm: SpringHFLLM) -> N
     before = contents()
     found, marked = plain.retrieve(QUESTION), outer.retrieve(QUESTION)
     assert [n.node_id for n in marked] == [n.node_id for n in found]
-    assert texts(marked) == [text + MARK for text in texts(found)]
+    assert [remove_marks(text) for text in texts(marked)] == texts(found)
     assert texts(SpringRetriever(outer).retrieve(QUESTION)) == texts(marked), "marking twice changes nothing"
     assert contents() == before
 
@@ -168,7 +170,7 @@ def test_postprocessor_stands_last_after_filters_and_replacements() -> None:
     ]
     for processor in chain:
         nodes = processor.postprocess_nodes(nodes)
-    assert texts(nodes) == [f"Before. Lima. After.{MARK}"]
+    assert texts(nodes) == [mark_passage("Before. Lima. After.")]
 
 
 @pytest.mark.parametrize("wrap_late", [False, True], ids=["retriever", "postprocessor"])
@@ -188,8 +190,8 @@ def test_prompt_holds_what_the_llm_metadata_mode_shows(llm: SpringHFLLM, wrap_la
         engine = RetrieverQueryEngine.from_args(SpringRetriever(retriever), llm=llm)
     (source,) = engine.query(QUESTION).source_nodes
     (prompt, _), *_ = calls(llm)
-    assert f"<title=Peru>\n<keywords=llama>: {node.text}{MARK}\n" in prompt
+    assert f"<title=Peru>\n<keywords=llama>: {mark_passage(node.text)}\n" in prompt
     assert "notes/7" not in prompt
     for mode in MetadataMode:
-        wanted = node.get_content(mode).replace(node.text, node.text + MARK)
+        wanted = node.get_content(mode).replace(node.text, mark_passage(node.text))
         assert source.node.get_content(mode) == wanted

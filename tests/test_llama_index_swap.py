@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from spring_integrations import MARK
 from spring_integrations.llama_index import SpringHFLLM, SpringNodePostprocessor, text_qa_template
-from spring_integrations.prompt import remove_marks
+from spring_integrations.prompts import remove_marks
 
 QUERY = """
 llm = TransformersLLM(folder=folder)

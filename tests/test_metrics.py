@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spring_integrations.evaluation.metrics import (
+from spring_integrations.metrics import (
     METRICS,
     accuracy,
+    contains,
     exact_match,
     f1,
     normalize_answer,
@@ -94,7 +95,7 @@ def official(prediction: str, answers: list[str], normal: Callable[[str], str]) 
     return max(em for em, _ in scores), max(value for _, value in scores)
 
 
-WORDS = st.lists(st.sampled_from(["the", "A", "an", "cat", "Cat's", "U.S.", "_", "é", "‘x’", "1,000", " "]))  # noqa: RUF001
+WORDS = st.lists(st.sampled_from(["the", "A", "an", "cat", "Cat's", "U.S.", "_", "é", "‘x’", "1,000", " "]))
 TEXTS = st.text() | WORDS.map(" ".join) | WORDS.map("".join)
 
 
@@ -172,3 +173,25 @@ def test_f1_is_at_least_exact_match(prediction: str, answers: list[str]) -> None
 def test_no_answers_is_an_error(name: str, answers: list[str]) -> None:
     with pytest.raises(ValueError, match="answers must be a non-empty list"):
         METRICS[name]("Paris", answers)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "expected"),
+    [
+        ("The answer is Lima, the capital.", ["Lima"], 1),
+        ("It is in Limassol.", ["Lima"], 0),
+        ("in 1,901", ["1901"], 1),
+        ("Wilhelm Conrad Röntgen", ["Curie", "conrad  röntgen"], 1),
+        ("Conrad Wilhelm", ["Wilhelm Conrad"], 0),
+        ("", ["Lima"], 0),
+        ("The", ["a"], 1),
+        ("Lima", ["the"], 0),
+    ],
+)
+def test_an_answer_is_contained_as_whole_words(prediction: str, answers: list[str], expected: int) -> None:
+    assert contains(prediction, answers) == expected
+
+
+@given(prediction=st.text(), answer=st.text())
+def test_an_exact_answer_is_contained_too(prediction: str, answer: str) -> None:
+    assert contains(prediction, [answer]) >= exact_match(prediction, [answer])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import tiny_models
 import torch
 
 from spring_integrations import GenerationSettings, Passage, RagPrompt, SpringModel, SpringTokens
-from spring_integrations.backbone import fingerprint
 from spring_integrations.errors import (
     BackboneError,
     BoundaryError,
@@ -22,7 +22,8 @@ from spring_integrations.errors import (
     TokenCountError,
     TokensError,
 )
-from spring_integrations.prompt import MARK
+from spring_integrations.prompts import MARK
+from spring_integrations.runtime.backbone import fingerprint
 
 PASSAGES = [Passage("Lima is the capital of Peru.", score=2.0), Passage("The sea is long.", score=1.0)]
 QUESTION = "what is the capital of Peru?"
@@ -59,7 +60,7 @@ def test_k_changes_the_answer_and_zero_is_the_plain_backbone(spring_llama) -> No
 
 def test_two_models_share_a_backbone(spring_llama, random_tokens) -> None:
     other = SpringTokens(random_tokens.embeddings.flip(0))
-    second = SpringModel(spring_llama.shared, tokens=other)
+    second = SpringModel(spring_llama.frozen, tokens=other)
     fresh = SpringModel(*tiny_models.build("llama"), other)
     prompt = spring_llama.prompt(PASSAGES, QUESTION)
     before = spring_llama.generate(prompt)
@@ -77,14 +78,14 @@ def test_own_rule(llama, random_tokens) -> None:
 
 
 def test_missing_boundary(llama, random_tokens, caplog) -> None:
-    backbone = SpringModel(*llama, random_tokens).shared
-    with pytest.raises(BoundaryError, match=r"'Lima is'.*SpringRetriever"):
+    backbone = SpringModel(*llama, random_tokens).frozen
+    with pytest.raises(BoundaryError, match=r"SpringRetriever.*'Lima is'"):
         SpringModel(backbone, tokens=random_tokens, on_missing_boundary="error").generate("Lima is")
     with caplog.at_level(logging.WARNING):
         SpringModel(backbone, tokens=random_tokens, on_missing_boundary="warn").generate("Lima is")
-    assert "found no boundary" in caplog.text
+    assert caplog.text.count("no boundary between context and question was found") == 1
     caplog.clear()
-    SpringModel(backbone, tokens=random_tokens).generate("Lima is")
+    SpringModel(backbone, tokens=random_tokens, on_missing_boundary="ignore").generate("Lima is")
     assert not caplog.text
 
 
@@ -107,7 +108,7 @@ def test_too_long_drops_the_lowest_ranked_passages(spring_llama, caplog) -> None
     assert f"left out the {answer.dropped_passages} lowest-ranked" in caplog.text
     kept = spring_llama.prompt(passages[: -answer.dropped_passages], QUESTION)
     assert spring_llama.generate(kept, max_new_tokens=4)[0].text == answer.text
-    strict = SpringModel(spring_llama.shared, tokens=spring_llama.tokens, on_too_long="error")
+    strict = SpringModel(spring_llama.frozen, tokens=spring_llama.tokens, on_too_long="error")
     with pytest.raises(PromptTooLongError, match=r"more than the 512 positions"):
         strict.generate(prompt, max_new_tokens=4)
 
@@ -124,7 +125,7 @@ def test_k_outside_names_n(spring_llama, k) -> None:
     with pytest.raises(TokenCountError, match=rf"k={k}.*from 0 to n=8"):
         spring_llama.generate("Lima", k=k)
     with pytest.raises(TokenCountError):
-        SpringModel(spring_llama.shared, tokens=spring_llama.tokens, k=k)
+        SpringModel(spring_llama.frozen, tokens=spring_llama.tokens, k=k)
 
 
 def test_k_without_tokens(llama) -> None:
@@ -168,7 +169,7 @@ def test_tokens_of_another_backbone(llama, random_tokens, caplog) -> None:
 
 
 def test_tokens_that_only_name_their_backbone(llama_folder, random_tokens, caplog) -> None:
-    backbone = SpringModel.from_pretrained(str(llama_folder)).shared
+    backbone = SpringModel.from_pretrained(str(llama_folder)).frozen
     with pytest.raises(TokensError, match="they name 'org/other-7b'"):
         SpringModel(backbone, tokens=random_tokens.with_metadata(backbone="org/other-7b"), on_other_backbone="error")
     SpringModel(backbone, tokens=random_tokens.with_metadata(backbone=f"org/{llama_folder.name}"))
@@ -224,13 +225,38 @@ def test_a_passage_cannot_forge_the_end_of_the_context(spring_llama) -> None:
 def test_with_changes_shares_the_backbone_and_keeps_the_rest(spring_llama: SpringModel) -> None:
     own = spring_llama.with_changes(k=3, settings=GenerationSettings(max_new_tokens=2), boundary_rule="Ask:")
     other = own.with_changes(tokens=SpringTokens(spring_llama.tokens.embeddings[:5]), on_missing_boundary="error")
-    assert own.shared is spring_llama.shared is other.shared
+    assert own.frozen is spring_llama.frozen is other.frozen
     assert (own.k, own.tokens, other.k) == (3, spring_llama.tokens, 5)
     assert (other.settings, other.boundary_rule) == (own.settings, own.boundary_rule)
-    assert (own.on_missing_boundary, other.on_missing_boundary) == ("ignore", "error")
+    assert (own.on_missing_boundary, other.on_missing_boundary) == ("once", "error")
     assert (spring_llama.k, spring_llama.boundary_rule, spring_llama.settings.max_new_tokens) == (8, None, 64)
     assert other.with_changes(tokens=None).k == 0
     with pytest.raises(SettingsError, match="cannot change dtype; it can change tokens, k"):
         spring_llama.with_changes(dtype="float16")
     with pytest.raises(TokenCountError, match="n=8"):
         spring_llama.with_changes(k=9)
+
+
+@pytest.mark.parametrize("prompt", [None, b"who?", 5, {"question": "who?"}, ["a", None], [["a"]], ("a", b"b")])
+def test_what_is_no_prompt_is_refused(spring_llama: SpringModel, prompt: Any) -> None:
+    calls = (spring_llama.generate, lambda p: list(spring_llama.stream(p)), lambda p: spring_llama.score(p, ["a"]))
+    for call in calls:
+        with pytest.raises(PromptError, match="a prompt must be a str or a RagPrompt, got"):
+            call(prompt)
+
+
+@pytest.mark.parametrize("passages", ["abc", b"abc", None, 5, [None], [b"a"], [{"text": "a"}], ["a", 5]])
+def test_what_are_no_passages_is_refused(spring_llama: SpringModel, passages: Any) -> None:
+    with pytest.raises(PromptError, match="passage"):
+        spring_llama.prompt(passages, "who?")
+    with pytest.raises(PromptError, match="the question must be a str, got"):
+        spring_llama.prompt(["a"], passages if isinstance(passages, list) else [passages])
+
+
+def test_half_a_surrogate_anywhere_is_read(spring_llama: SpringModel) -> None:
+    half = "a \ud83d b"
+    for prompt in (half, RagPrompt(half, half), spring_llama.prompt([half], half), f"{half}{MARK}\n\nQuestion: {half}"):
+        assert spring_llama.generate(prompt, max_new_tokens=1)
+        assert list(spring_llama.stream(prompt, max_new_tokens=1))
+    assert spring_llama.score("a", [half]) == spring_llama.score("a", [half.replace("\ud83d", "\ufffd")])
+    assert spring_llama.count_tokens(half)

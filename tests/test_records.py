@@ -27,13 +27,6 @@ def jsonl(folder, *records, name="corpus.jsonl"):
     return file
 
 
-@pytest.fixture
-def raised_field_limit():
-    before = csv.field_size_limit(2**30)
-    yield
-    csv.field_size_limit(before)
-
-
 def fields(passages):
     return [(p.id, p.title, p.text) for p in passages]
 
@@ -206,6 +199,10 @@ def expected(rows):
     return [(str(i), title, text) for i, (text, title) in enumerate(rows)]
 
 
+def with_line_feeds(rows):
+    return [tuple(value.replace("\r\n", "\n").replace("\r", "\n") for value in row) for row in expected(rows)]
+
+
 @MANY
 @given(ROWS, st.booleans())
 @example(ODD, True)
@@ -228,7 +225,7 @@ def test_any_text_survives_quoted_tsv(tmp_path, rows, quoted):
     writer.writerow(["id", "title", "text"])
     writer.writerows(expected(rows))
     (tmp_path / "c.tsv").write_bytes(out.getvalue().encode())
-    assert fields(iter_passages(tmp_path / "c.tsv")) == expected(rows)
+    assert fields(iter_passages(tmp_path / "c.tsv")) == with_line_feeds(rows)
 
 
 @MANY
@@ -259,9 +256,7 @@ def test_any_text_survives_unquoted_tsv(tmp_path, texts):
         ('{"id": {}, "text": "t"}', "the id must be a text or an integer, got dict"),
         ('{"id": true, "text": "t"}', "the id must be a text or an integer, got bool"),
         (r'{"id": "1", "text": "a\u0000b"}', "it holds zero bytes"),
-        (r'{"id": "1", "text": "\ud83d"}', "half of a character"),
-        (r'{"id": "1", "text": "t", "url": "\uD83D"}', "half of a character"),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "nested too deeply"),
         ('{"id": ' + "9" * 5000 + ', "text": "t"}', "digits"),
     ],
 )
@@ -279,9 +274,7 @@ def test_a_bad_json_record_is_named_and_the_next_one_read(tmp_path, line, reason
     [
         ("2\tonly two", "3 columns expected (id, text, title), 2 found"),
         ("2\ta\tb\tc", "3 columns expected (id, text, title), 4 found"),
-        ('2\t"open\tT', "a quote is not closed ('\t' expected after '\"')"),
-        ('2\ttext\t"open', "a quote is not closed ('\t' expected after '\"')"),
-        ("2\t" + "x" * 200_000 + "\tT", "field larger than field limit (131072)"),
+        ('2\t"open', "a quote is not closed"),
         ("2\ta\0b\tT", "it holds zero bytes"),
         ("2\t\t", "text is empty"),
     ],
@@ -304,22 +297,27 @@ def test_a_message_stays_short_however_long_the_header_is(tmp_path):
     assert len(str(bad.value)) < 600
 
 
-def test_a_quote_that_is_never_closed_costs_one_row(tmp_path):
+def test_a_quote_that_is_never_closed_is_read_as_text_or_costs_one_row(tmp_path, caplog):
     rows = [f"{i}\ttext {i}\tT" for i in range(50)]
     rows[20] = '20\t"open\tT'
     (tmp_path / "c.tsv").write_text("\n".join(["id\ttext\ttitle", *rows]), encoding="utf-8")
-    with pytest.raises(DataError, match=r"c\.tsv, line 22: a quote is not closed \(unexpected end of data\)"):
-        read_passages(tmp_path)
-    assert len(read_passages(tmp_path, on_bad_record="skip")) == 49
+    found = read_passages(tmp_path)
+    assert len(found) == 50
+    assert found[20].text == '"open'
+    (record,) = caplog.records
+    assert "c.tsv, line 22: a quote that begins a field and is not closed there is read as text" in record.getMessage()
+    with pytest.raises(DataError, match=r"c\.tsv, line 22: a quote is not closed; quoting='none' reads quotes as text"):
+        read_passages(tmp_path, quoting="csv")
+    assert len(read_passages(tmp_path, quoting="csv", on_bad_record="skip")) == 49
 
 
-def test_a_quote_that_is_closed_beyond_the_longest_record_counts_as_never_closed(tmp_path, raised_field_limit):
+def test_a_quote_that_is_closed_beyond_the_longest_record_counts_as_never_closed(tmp_path):
     rows = [f"{i}\t{'x' * 50_000}\tT" for i in range(350)]
     (tmp_path / "c.tsv").write_text(
         "\n".join(["id\ttext\ttitle", '900\t"open\tT', *rows, '901\tend"\tT']), encoding="utf-8"
     )
     errors = []
-    found = read_passages(tmp_path, on_bad_record="skip", report=errors.append, words=10**6)
+    found = read_passages(tmp_path, on_bad_record="skip", report=errors.append, words=10**6, quoting="csv")
     assert [p.id for p in found] == [*map(str, range(350)), "901"]
     assert [str(error).split(":")[0] for error in errors] == ["c.tsv, line 2"]
 

@@ -18,11 +18,11 @@ from transformers import (
 )
 
 from spring_integrations import Passage, SpringModel, SpringTokens
-from spring_integrations.backbone import Backbone, Seq2SeqBackbone, VirtualEmbedding
 from spring_integrations.decoding import RagDecoder, Seq2SeqModel
 from spring_integrations.errors import BackboneError, PromptTooLongError, SettingsError, TokensError
 from spring_integrations.retrieval import PassageStore
 from spring_integrations.retrieval.dpr import DPREmbedder
+from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone, VirtualEmbedding
 
 PASSAGES = (
     Passage("Lima is the capital of Peru.", id="p0", score=0.9),
@@ -85,7 +85,7 @@ class TestVirtualTokensInTheEncoder:
         assert model.get_decoder().get_input_embeddings() is decoder_embedding
         assert not np.allclose(with_tokens, rag.log_likelihood(QUESTION, PASSAGES, ANSWERS, k=0), atol=1e-2)
         assert list(model.state_dict()) == names
-        rag.model.shared.detach()
+        rag.model.frozen.detach()
         assert all(a is b for a, b in zip(model.modules(), modules, strict=True))
 
     @every_kind
@@ -126,7 +126,7 @@ class TestVirtualTokensInTheEncoder:
         assert list(answer.token_ids) == rows[0, 2:].tolist()
         target = [0, *words(ANSWERS[0]).input_ids[1:]]
         (found,) = RagDecoder(rag).log_likelihood(QUESTION, PASSAGES[:1], ANSWERS[:1], add_eos=True)
-        ids = torch.tensor([rag.shared.encode(prompt, range(0))])
+        ids = torch.tensor([rag.frozen.encode(prompt, range(0))])
         start = torch.tensor([[model.config.decoder_start_token_id, *target[:-1]]])
         with torch.no_grad():
             logits = model(input_ids=ids, decoder_input_ids=start).logits[0, 1:].log_softmax(-1)
@@ -145,8 +145,8 @@ class TestTransformersOwnClasses:
         theirs = oracle(question_encoder=_dpr(DPRQuestionEncoder, len(words)), generator=model).eval()
         rag = Seq2SeqModel(model, words, random_tokens, k=k)
         found = RagDecoder(rag, method).log_likelihood(QUESTION, PASSAGES[:count], ANSWERS, add_eos=True)
-        first = rag.shared.attach(random_tokens)
-        prompts = [rag.shared.encode(rag.prompt([p], QUESTION), range(first, first + k)) for p in PASSAGES[:count]]
+        first = rag.frozen.attach(random_tokens)
+        prompts = [rag.frozen.encode(rag.prompt([p], QUESTION), range(first, first + k)) for p in PASSAGES[:count]]
         longest = max(map(len, prompts))
         contexts = torch.tensor([p + [words.pad_token_id] * (longest - len(p)) for p in prompts])
         mask = torch.tensor([[1] * len(p) + [0] * (longest - len(p)) for p in prompts])
@@ -252,11 +252,11 @@ class TestLoading:
                 refused()
 
     def test_a_causal_checkpoint_is_refused(self, llama_folder) -> None:
-        with pytest.raises(BackboneError, match="is no encoder-decoder; load it with Backbone or SpringModel"):
+        with pytest.raises(BackboneError, match="is not an encoder-decoder; load it with Backbone or SpringModel"):
             Seq2SeqModel.from_pretrained(str(llama_folder))
 
     def test_folder_of_something_else(self, tmp_path) -> None:
-        with pytest.raises(BackboneError, match="is no folder of an encoder-decoder"):
+        with pytest.raises(BackboneError, match="is not a folder of an encoder-decoder"):
             Seq2SeqBackbone.load(str(tmp_path))
 
     def test_arguments_that_do_not_fit(self) -> None:

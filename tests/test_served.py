@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from spring_integrations import MARK
 from spring_integrations.errors import BoundaryError, PromptError, SettingsError, TokenCountError
-from spring_integrations.prompt import mark_passage
-from spring_integrations.served import ServedTokens
+from spring_integrations.prompts import mark_passage
+from spring_integrations.prompts.served_text import ServedTokens
 
 REFS = "[ref1][ref2][ref3]"
 CONTEXT = "\n".join(map(mark_passage, ("Lima is in Peru. [ref2]", "Oslo is in Norway.")))
@@ -61,12 +61,12 @@ def test_in_a_chat_with_context_and_question_in_one_turn() -> None:
 
 def test_missing_boundary(caplog: pytest.LogCaptureFixture) -> None:
     for ask in (lambda s: s.prompt("Hi"), lambda s: s.chat([("user", "Hi")])):
-        with pytest.raises(BoundaryError, match="found no boundary"):
+        with pytest.raises(BoundaryError, match="no boundary between context and question"):
             ask(ServedTokens(3, on_missing_boundary="error"))
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             ask(ServedTokens(3, on_missing_boundary="warn"))
-        assert "no virtual tokens are used" in caplog.text
+        assert "no virtual tokens were used" in caplog.text
         assert ask(ServedTokens(0, on_missing_boundary="error")).k == 0
 
 
@@ -82,6 +82,6 @@ def test_impossible_values_are_refused() -> None:
 
 
 def test_needs_no_torch() -> None:
-    source = "import sys, spring_integrations.served; print('torch' in sys.modules)"
+    source = "import sys, spring_integrations.prompts.served_text; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

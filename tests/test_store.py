@@ -40,12 +40,12 @@ def server(tmp_path_factory):
 def test_it_finds_the_right_passages_with_minilm(tmp_path, minilm, lakes):
     store = PassageStore.open(tmp_path, minilm)
     assert store.add(lakes) == len(lakes)
-    found = store.search("Which boat was carried across the mountains by mules?", k=3)
+    found = store.search("Which boat was carried across the mountains by mules?", top=3)
     assert (found[0].id, found[0].title, found[0].text) == ("lakes-2", lakes[1].title, lakes[1].text)
     assert [p.score for p in found] == sorted((p.score for p in found), reverse=True)
     expected = np.dot(minilm.embed_query("Lake Titicaca"), minilm.embed_query(f"{lakes[1].title}\n{lakes[1].text}"))
-    assert store.search("Lake Titicaca", k=1)[0].score == pytest.approx(expected, abs=1e-4)
-    assert len(store.search("lake", k=99)) == len(lakes)
+    assert store.search("Lake Titicaca", top=1)[0].score == pytest.approx(expected, abs=1e-4)
+    assert len(store.search("lake", top=99)) == len(lakes)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "ip", "l2"])
@@ -59,7 +59,7 @@ def test_scores_are_those_of_numpy_best_first_in_every_space(tmp_path, request, 
     assert store.add(passages) == 0
     queries = ["three two one", "seven"]
     vectors = np.array(embedder.embed_documents([p.titled() for p in passages]))
-    many = store.search_many(queries, k=40)
+    many = store.search_many(queries, top=40)
     for query, found in zip(queries, many, strict=True):
         asked = np.array(embedder.embed_query(query))
         scores = {
@@ -71,16 +71,16 @@ def test_scores_are_those_of_numpy_best_first_in_every_space(tmp_path, request, 
             {p.id: score for p, score in zip(passages, scores.tolist(), strict=True)}, rel=1e-4, abs=1e-5
         )
         assert [p.score for p in found] == sorted((p.score for p in found), reverse=True)
-    assert store.search_many([], k=3) == []
+    assert store.search_many([], top=3) == []
 
 
 def test_many_questions_with_many_passages_each_are_answered(tmp_path):
     store = PassageStore.open(tmp_path, CountingEmbedder())
     store.add(numbered(300))
     queries = [p.text for p in numbered(120)]
-    many = store.search_many(queries, k=300)  # 36,000 passages, more than Chroma looks up at once
+    many = store.search_many(queries, top=300)  # 36,000 passages, more than Chroma looks up at once
     assert [len(found) for found in many] == [300] * 120
-    assert many[119] == store.search(queries[119], k=300)
+    assert many[119] == store.search(queries[119], top=300)
 
 
 def test_equal_texts_with_their_own_ids_and_metadata_are_all_kept(tmp_path):
@@ -96,15 +96,15 @@ def test_langchain_reads_the_same_collection(tmp_path, minilm, lakes):
     store.add(lakes)
     vectors = Chroma(store.name, store.embedder, client=store.client)
     document, distance = vectors.similarity_search_with_score("floating islands made of reeds", k=1)[0]
-    best = store.search("floating islands made of reeds", k=1)[0]
+    best = store.search("floating islands made of reeds", top=1)[0]
     assert (document.page_content, document.metadata["title"]) == (best.text, best.title)
     assert 1 - distance == pytest.approx(best.score)
 
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_it_refuses_fewer_than_one(tmp_path, k):
-    with pytest.raises(SettingsError, match=f"k={k}"):
-        PassageStore.open(tmp_path, CountingEmbedder()).search("x", k=k)
+    with pytest.raises(SettingsError, match=f"top={k}"):
+        PassageStore.open(tmp_path, CountingEmbedder()).search("x", top=k)
 
 
 def test_an_empty_store_finds_nothing(tmp_path):
@@ -147,7 +147,7 @@ def test_an_embedder_in_langchains_clothes_is_the_same_and_another_is_another(tm
     store.add(numbered(5))
     wrapped = PassageStore.open(tmp_path, SpringEmbeddings(inner))
     assert wrapped.add(numbered(5)) == 0
-    assert wrapped.search("two", k=5) == store.search("two", k=5)
+    assert wrapped.search("two", top=5) == store.search("two", top=5)
     with pytest.raises(DataError, match="embedder 'letters', not 'other'"):
         PassageStore.open(tmp_path, copy.copy(SpringEmbeddings(_changed(name="other", recipe=inner.recipe))))
 
@@ -201,7 +201,7 @@ def test_a_folder_and_a_server_give_the_same_results(tmp_path, server, minilm, l
         assert store.add(lakes) == len(lakes)
         assert store.add(lakes) == 0
     queries = ["Which river drains Lake Tanganyika?", "reeds"]
-    in_folder, on_server = (store.search_many(queries, k=5) for store in stores)
+    in_folder, on_server = (store.search_many(queries, top=5) for store in stores)
     for ours, theirs in zip(in_folder, on_server, strict=True):
         assert [(p.id, p.title, p.text, p.metadata) for p in ours] == [
             (p.id, p.title, p.text, p.metadata) for p in theirs
@@ -248,4 +248,4 @@ def test_a_server_that_goes_in_the_middle_is_named_and_the_work_goes_on_when_it_
     with pytest.raises(IndexUnreachableError, match="cannot search the collection 'passages'"):
         store.search("now")
     mortal_server.start()
-    assert len(store.search("one", k=30)) == 30
+    assert len(store.search("one", top=30)) == 30

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spring_integrations.chat import CallFormat
-from spring_integrations.structured import ToolCall, Written, instruction, json_object, read_calls
+from spring_integrations.chat.template import CallFormat
+from spring_integrations.chat.tool_calls import ToolCall, Written, instruction, json_object, read_calls
 
 ADD = ToolCall("add", {"a": 1, "b": {"c": "}"}})
 JSON = '{"name": "add", "arguments": {"a": 1, "b": {"c": "}"}}}'

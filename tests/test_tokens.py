@@ -260,3 +260,9 @@ class TestHub:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         with pytest.raises(TokensError, match=r"'org/repo'.*no such local path.*check the spelling and the connection"):
             SpringTokens.load("org/repo")
+
+
+def test_tokens_are_saved_into_a_folder(tmp_path: Path) -> None:
+    saved = SpringTokens(torch.randn(3, 4)).save(tmp_path)
+    assert saved.parent == tmp_path
+    assert len(SpringTokens.load(tmp_path)) == 3

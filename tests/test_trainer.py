@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,12 +23,14 @@ from typer.testing import CliRunner
 
 import spring_integrations
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
-from spring_integrations.backbone import Backbone
 from spring_integrations.cli import app
 from spring_integrations.errors import PromptTooLongError, SettingsError, StorageError, TokensError, TrainingError
 from spring_integrations.langchain import SpringHFLLM
+from spring_integrations.metrics import METRICS
+from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.training import Example, ExampleFiles, TrainConfig, TrainingResult, train
-from spring_integrations.training.methods import initial_tokens
+from spring_integrations.training.spring import initial_tokens
+from spring_integrations.training.validation import SCORES
 
 EXAMPLES = (
     Example("capital of Peru", ("Lima",), ("Lima is the capital of Peru.", "The river flows to the sea.")),
@@ -67,7 +69,7 @@ def losses(result: TrainingResult) -> list[float]:
 
 
 def command(data: Path, model: Path, out: Path, *options: object) -> list[str]:
-    fixed = ["--n", 6, "--epochs", 4, "--learning-rate", 0.05, "--logging-steps", 1, "--num-passages", 2]
+    fixed = ["--n", 6, "--epochs", 4, "--learning-rate", 0.05, "--logging-steps", 1, "--top", 2]
     return ["train", *map(str, [data, "--model", model, "--out", out, "--batch-size", 2, *fixed, *options])]
 
 
@@ -109,7 +111,7 @@ def test_result_says_how_it_was_made(files: tuple[Path, Path], tmp_path: Path) -
     assert facts.training["epochs"] == CONFIG.epochs
     assert facts.training["spring_integrations"] == spring_integrations.__version__
     assert facts.training["metrics"] == result.metrics
-    assert set(result.metrics) == {"loss", "em", "f1", "best_step"}
+    assert set(result.metrics) == {"loss", *SCORES, "best_step", *(f"plain_{name}" for name in SCORES)}
     (file,) = facts.training["data"]
     assert file == dataclasses.asdict(examples.facts[0])
     assert (file["name"], file["examples"], len(file["sha256"])) == ("train.jsonl", 4, 64)
@@ -131,7 +133,7 @@ def test_tokens_load_straight_away(files: tuple[Path, Path], tmp_path: Path) -> 
     assert info["k"] == 3
 
 
-@pytest.mark.parametrize("changes", [{}, {"micro_batch_size": 1}, {"k_samples": 2}])
+@pytest.mark.parametrize("changes", [{}, {"micro_batch_size": 1}, {"k_samples": 2}, {"layouts": ("langchain", "chat")}])
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, changes: dict) -> None:
     whole = run(tmp_path / "whole", **changes)
     cut_after(tmp_path / "whole", tmp_path / "cut", 6)
@@ -299,10 +301,55 @@ def test_best_validation_is_kept(tmp_path: Path) -> None:
     answers = SpringModel(*tiny_models.build("llama"), SpringTokens.load(result.path)).generate(
         [RagPrompt.from_passages(e.passages[:2], e.question) for e in EXAMPLES], max_new_tokens=32
     )
-    from spring_integrations.evaluation.metrics import f1
+    from spring_integrations.metrics import f1
 
     again = 100 * sum(f1(a.text, e.targets) for a, e in zip(answers, EXAMPLES, strict=True)) / len(EXAMPLES)
     assert again == pytest.approx(result.metrics["f1"], abs=0.01)
+
+
+@pytest.mark.parametrize("method", ["spring", "prompt", "lora"])
+def test_validation_measures_the_plain_backbone_once_beside_what_is_trained(
+    method: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = dataclasses.replace(CONFIG, method=method, max_new_tokens=4)
+    model, tokenizer = tiny_models.build("llama")
+    plain = SpringModel(*tiny_models.build("llama")).generate(
+        [RagPrompt.from_passages(e.passages[:2], e.question) for e in EXAMPLES], max_new_tokens=4
+    )
+    # Some answers are what the plain backbone says, so that its scores are neither 0 nor 100.
+    said = [dataclasses.replace(e, targets=(g.text or "nothing",)) for e, g in zip(EXAMPLES[:2], plain, strict=False)]
+    with caplog.at_level("INFO", logger="spring_integrations"):
+        result = train(Backbone(model, tokenizer), EXAMPLES, config, tmp_path, validation=[*said, *EXAMPLES[2:]])
+    assert sum("plain_f1" in entry for entry in result.log_history) == 1
+    wanted = [*said, *EXAMPLES[2:]]
+    pairs = [(g.text, e.targets) for g, e in zip(plain, wanted, strict=True)]
+    for name in SCORES:
+        expected = 100 * sum(METRICS[name](*pair) for pair in pairs) / len(pairs)
+        assert result.metrics[f"plain_{name}"] == pytest.approx(expected, abs=0.01)
+    assert 0 < result.metrics["plain_em"] < 100
+    lines = [message for message in caplog.messages if message.startswith("validation at step")]
+    assert sum("k = 0" in line for line in lines) == sum("trained" in line for line in lines) >= 2
+
+
+def test_a_short_run_has_a_curve(tmp_path: Path) -> None:
+    result = train(Backbone(*tiny_models.build("llama")), EXAMPLES, TrainConfig(n=2, batch_size=2), tmp_path)
+    assert [entry["step"] for entry in result.log_history if "loss" in entry] == [1, 2, 3, 4, 5, 6]
+
+
+def test_progress_is_told_of_every_step(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[int, int]] = []
+    seen: list[float] = []
+
+    def progress(done: int, total: int, logged: Mapping[str, float]) -> None:
+        told.append((done, total))
+        seen.extend([logged["loss"]] if "loss" in logged else [])
+
+    backbone = Backbone(*tiny_models.build("llama"))
+    result = train(backbone, EXAMPLES, CONFIG, tmp_path, progress=progress)
+    assert told == [(step, 8) for step in range(9)]
+    losses = [entry["loss"] for entry in result.log_history if "loss" in entry]
+    assert seen == losses[:-1]  # what a step lost is logged after the step was told of
+    assert "{'loss'" not in capfd.readouterr().out
 
 
 def test_bf16_trains_to_nearly_the_same_tokens(tmp_path: Path) -> None:
@@ -377,7 +424,7 @@ def test_a_backbone_without_pad_token_trains(tmp_path: Path) -> None:
 
 def test_a_backbone_in_use_is_not_trained_on(spring_llama: SpringModel, tmp_path: Path) -> None:
     with pytest.raises(TokensError, match="already carries virtual tokens"):
-        train(spring_llama.shared, EXAMPLES, CONFIG, tmp_path)
+        train(spring_llama.frozen, EXAMPLES, CONFIG, tmp_path)
 
 
 def test_only_processes_can_share_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,7 +483,7 @@ def test_two_processes_train_the_tokens_of_one(files: tuple[Path, Path], tmp_pat
         (["--weights", "1,x"], "--weights must be numbers with commas between them, got '1,x'"),
         (["--weights", "1,2"], "weights must be 1 numbers above 0"),
         (["--init", "/no/such.safetensors"], "no tokens file at '/no/such.safetensors'"),
-        (["--dtype", "bf16"], "--dtype bf16 is no type of torch"),
+        (["--dtype", "bf16"], "--dtype bf16 is not a type of torch"),
         (["--quantization", "4bit"], "needs a package that is not installed: pip install bitsandbytes"),
     ],
 )
@@ -454,7 +501,7 @@ def test_prepare_writes_a_training_file(tmp_path: Path) -> None:
     (tmp_path / "docs" / "sea.txt").write_text("The river flows to the sea.", encoding="utf-8")
     questions = tmp_path / "questions.jsonl"
     questions.write_text('{"question": "capital of Peru", "target": "Lima"}\n', encoding="utf-8")
-    for retriever in ("bm25", "minilm"):
+    for retriever in ("bm25", "dense"):
         out = tmp_path / f"{retriever}.jsonl"
         options = ["--docs", tmp_path / "docs", "--out", out, "--top", 1, "--retriever", retriever]
         done = CliRunner().invoke(app, ["prepare", str(questions), *map(str, options)])

@@ -10,11 +10,12 @@ import tiny_models
 import torch
 
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
-from spring_integrations.backbone import Backbone
+from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.training import Example, TrainConfig, load_trained, train
-from spring_integrations.training.methods import initial_tokens, make_method
+from spring_integrations.training.methods import make_method
 from spring_integrations.training.objective import full_loss
 from spring_integrations.training.sampling import TrainingSet
+from spring_integrations.training.spring import initial_tokens
 
 EXAMPLES = (
     Example("capital of Peru", ("Lima",), ("Lima is the capital of Peru.", "The river flows to the sea.")),
@@ -53,7 +54,7 @@ def test_every_method_trains_saves_and_loads(method: str, family: str, tmp_path:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     loaded = load_trained(str(folder), tmp_path / "out")
     answers = [loaded.generate(RagPrompt.from_passages(e.passages, e.question), max_new_tokens=32)[0] for e in EXAMPLES]
-    from spring_integrations.evaluation.metrics import exact_match
+    from spring_integrations.metrics import exact_match
 
     em = 100 * sum(exact_match(a.text, e.targets) for a, e in zip(answers, EXAMPLES, strict=True)) / len(EXAMPLES)
     assert em == result.metrics["em"]

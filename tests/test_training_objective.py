@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
-from spring_integrations.backbone import Backbone
 from spring_integrations.errors import PromptTooLongError, TokensError
+from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.training import Example, spring_loss
 from spring_integrations.training.objective import EncodedExample, encode_example, full_loss, prefix_cache_obstacle
 
@@ -116,8 +116,8 @@ def test_usual_architectures_need_no_fallback(family: str) -> None:
 def test_loss_is_the_likelihood_that_score_reports(spring_llama: SpringModel) -> None:
     prompt = RagPrompt.from_passages(EXAMPLES[0].passages, EXAMPLES[0].question)
     ids = range(len(spring_llama.tokenizer), len(spring_llama.tokenizer) + 8)
-    example = encode_example(spring_llama.shared, prompt, "Lima", ids)
-    loss = spring_loss(spring_llama.shared, [example], [ids])
+    example = encode_example(spring_llama.frozen, prompt, "Lima", ids)
+    loss = spring_loss(spring_llama.frozen, [example], [ids])
     (score,) = spring_llama.score(prompt, [" Lima"], add_eos=True)
     assert -score / example.answer_length == pytest.approx(loss.item(), rel=1e-4)
 
@@ -131,7 +131,7 @@ def test_loss_is_the_likelihood_that_score_reports(spring_llama: SpringModel) ->
 def test_training_reads_the_very_ids_of_inference(
     spring_llama: SpringModel, question: str, passage: str, answer: str
 ) -> None:
-    backbone = spring_llama.shared
+    backbone = spring_llama.frozen
     ids = range(10_000, 10_004)
     prompt = RagPrompt.from_passages([passage], question, special_tokens=backbone.special_tokens)
     example = encode_example(backbone, prompt, answer, ids)
@@ -143,7 +143,7 @@ def test_training_reads_the_very_ids_of_inference(
 
 
 def test_too_long_examples_lose_passages_and_then_fail(spring_llama: SpringModel) -> None:
-    backbone = spring_llama.shared
+    backbone = spring_llama.frozen
     ids = range(10_000, 10_004)
     passages = ["Lima is the capital of Peru. " * 8, "The river flows to the sea. " * 40]
     example = encode_example(backbone, RagPrompt.from_passages(passages, "capital"), "Lima", ids)
@@ -155,4 +155,4 @@ def test_too_long_examples_lose_passages_and_then_fail(spring_llama: SpringModel
 
 def test_a_step_without_virtual_tokens_is_refused(spring_llama: SpringModel) -> None:
     with pytest.raises(TokensError, match="at least one virtual token"):
-        spring_loss(spring_llama.shared, [EncodedExample([1, 2], [3], 1)], [range(0)])
+        spring_loss(spring_llama.frozen, [EncodedExample([1, 2], [3], 1)], [range(0)])

@@ -205,6 +205,19 @@ ARCHITECTURES = tuple(_FAMILIES)
 _FAMILIES |= {
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", "byte-level-qwen", {**_GROUPED, "head_dim": 8}),
     "mistral-sliding": ("MistralConfig", "MistralForCausalLM", "metaspace-first", {**_GROUPED, "sliding_window": 16}),
+    "gemma3": (
+        "Gemma3TextConfig",
+        "Gemma3ForCausalLM",
+        "no-prepend",
+        {**_GROUPED, "head_dim": 8, "sliding_window": 64},
+    ),
+    "opt": (
+        "OPTConfig",
+        "OPTForCausalLM",
+        "byte-level-gpt2",
+        {**_COMMON, "ffn_dim": 48, "word_embed_proj_dim": WIDTH, "max_position_embeddings": POSITIONS, "init_std": 0.4},
+    ),
+    "falcon": ("FalconConfig", "FalconForCausalLM", "byte-level-gpt2", {**_COMMON}),
     "mamba": (
         "MambaConfig",
         "MambaForCausalLM",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -32,6 +32,10 @@ class _Commands(TyperGroup):
             err.print(f"Error: {shown(' '.join(str(error).split()))}", style="red")
             raise typer.Exit(FAILED) from error
 
+
+Encoding = Annotated[str | None, typer.Option(help="Of the text files; UTF-8 or a guess unless given.")]
+BadRecords = Annotated[Literal["error", "skip"], typer.Option(help="What to do with records that cannot be read.")]
+Quoting = Annotated[Literal["auto", "csv", "none"], typer.Option(help="Whether CSV and TSV files quote fields.")]
 
 app = typer.Typer(
     cls=_Commands,
@@ -66,3 +70,10 @@ def hide_loading_bars() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+
+
+def hide_hub_bars() -> None:
+    """Hides the bars that the hub's client draws for each file."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from spring_integrations._renamed import renamed
 from spring_integrations.decoding.answer import RagAnswer
-from spring_integrations.decoding.decoder import Method, RagDecoder, RagModel
+from spring_integrations.decoding.decoder import Decoding, RagDecoder, RagModel
 from spring_integrations.decoding.posterior import (
     COSINE_TEMPERATURE,
     MAX_PASSAGES,
@@ -20,7 +21,7 @@ from spring_integrations.decoding.seq2seq import Seq2SeqModel
 __all__ = [
     "COSINE_TEMPERATURE",
     "MAX_PASSAGES",
-    "Method",
+    "Decoding",
     "RagAnswer",
     "RagDecoder",
     "RagModel",
@@ -33,3 +34,5 @@ __all__ = [
     "rag_token_joint",
     "rag_token_log_likelihood",
 ]
+
+__getattr__ = renamed(__name__, Method="Decoding")

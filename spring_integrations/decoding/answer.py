@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from spring_integrations.detokenize import Completion
 from spring_integrations.passages import Passage
+from spring_integrations.runtime.detokenize import Completion
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ class RagAnswer:
     def info(self) -> dict[str, Any]:
         """Returns everything but text and passages, for the frameworks' metadata fields."""
         return {name: value for name, value in vars(self).items() if name not in ("text", "passages")}
+
+    def sources(self, found: Sequence[Found], passages: Sequence[Passage]) -> list[tuple[Found, float]]:
+        """Returns what the answer was marginalised over, each with its posterior.
+
+        Args:
+            found: what a retriever found, as its framework has it.
+            passages: the same, as the decoder was given it; what it left out is not returned.
+        """
+        weights = {id(passage): weight for passage, weight in zip(self.passages, self.posterior, strict=True)}
+        pairs = zip(found, passages, strict=True)
+        return [(one, weights[id(passage)]) for one, passage in pairs if id(passage) in weights]
 
 
 @dataclass(frozen=True)

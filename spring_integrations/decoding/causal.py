@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-from spring_integrations.backbone import Backbone
-from spring_integrations.context_cache import input_device, model_inputs, pad_left, prefix_cache_obstacle
 from spring_integrations.decoding.rows import Rows, State, check_forkable
+from spring_integrations.runtime.backbone import Backbone
+from spring_integrations.runtime.batching import forward, input_device, pad_for
+from spring_integrations.runtime.context_cache import prefix_cache_obstacle
 
 MIN_SAVED_TOKENS = 64
 """A prefix that all prompts share runs once if that saves so many tokens; an extra call costs more than fewer."""
@@ -44,7 +45,7 @@ def _prefilled(backbone: Backbone, prompts: Sequence[list[int]]) -> tuple[State,
     if prefix_cache_obstacle(backbone, backbone.window):  # the answers' length is not known here
         return _batch(backbone, _empty(backbone, len(prompts)), prompts)
     if shared := _shared_length(prompts):
-        prefix, mask = _padded(backbone, [prompts[0][:shared]])
+        prefix, mask = pad_for(backbone, [prompts[0][:shared]])
         state, _ = _run(backbone, _empty(backbone, 1), prefix, mask)
         return _batch(backbone, state.select([0] * len(prompts)), [p[shared:] for p in prompts])
     groups = _of_similar_length(prompts)
@@ -52,7 +53,7 @@ def _prefilled(backbone: Backbone, prompts: Sequence[list[int]]) -> tuple[State,
         return _batch(backbone, _empty(backbone, len(prompts)), prompts)
     parts = [_batch(backbone, _empty(backbone, len(group)), [prompts[i] for i in group]) for group in groups]
     order = [i for group in groups for i in group]
-    _, mask = _padded(backbone, [prompts[i] for i in order])
+    _, mask = pad_for(backbone, [prompts[i] for i in order])
     cache = _joined(backbone, [state.cache for state, _ in parts], mask.shape[1])
     back = sorted(range(len(order)), key=order.__getitem__)
     return State(cache, mask).select(back), torch.cat([logits for _, logits in parts])[back]
@@ -77,25 +78,14 @@ def _empty(backbone: Backbone, rows: int) -> State:
 
 
 def _batch(backbone: Backbone, state: State, rows: Sequence[list[int]]) -> tuple[State, Tensor]:
-    state, logits = _run(backbone, state, *_padded(backbone, rows))
+    state, logits = _run(backbone, state, *pad_for(backbone, rows))
     return state, logits[:, -1]
-
-
-def _padded(backbone: Backbone, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-    device = input_device(backbone)
-    ids, mask = pad_left(rows, backbone.pad_id)
-    return ids.to(device), mask.to(device)
 
 
 @torch.inference_mode()
 def _run(backbone: Backbone, state: State, ids: Tensor, mask: Tensor, keep: int = 1) -> tuple[State, Tensor]:
     whole = torch.cat([state.mask, mask], dim=1)
-    inputs = model_inputs(backbone, ids, whole, keep)
-    if "position_ids" in inputs:
-        inputs["position_ids"] = inputs["position_ids"][:, -ids.shape[1] :]
-    with backbone.lock:
-        logits: Tensor = backbone.model(**inputs, past_key_values=state.cache, use_cache=True).logits
-    return State(state.cache, whole), logits
+    return State(state.cache, whole), forward(backbone, ids, whole, keep=keep, cache=state.cache)
 
 
 def _shared_length(prompts: Sequence[list[int]]) -> int:

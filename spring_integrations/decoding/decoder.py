@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from spring_integrations.backbone import Backbone, Seq2SeqBackbone
+from spring_integrations._choices import check_choice
 from spring_integrations.decoding import rag_sequence, rag_token
 from spring_integrations.decoding.answer import Asked, RagAnswer, answer_of_sequence, answer_of_tokens
 from spring_integrations.decoding.beams import BeamSettings
@@ -19,23 +19,26 @@ from spring_integrations.decoding.posterior import (
     check_temperature,
     log_prior,
     passage_scores,
+    rag_sequence_joint,
     rag_sequence_log_likelihood,
     rag_token_joint,
     rag_token_log_likelihood,
 )
 from spring_integrations.decoding.rows import Rows
 from spring_integrations.decoding.seq2seq import seq2seq_rows
-from spring_integrations.detokenize import Reader, Stream
-from spring_integrations.errors import PromptTooLongError, SettingsError
-from spring_integrations.generation import GenerationSettings
-from spring_integrations.model import OnTooLong, count_tokens
+from spring_integrations.errors import PromptError, PromptTooLongError, SettingsError
 from spring_integrations.passages import Passage
-from spring_integrations.prompt import RagPrompt, check_question
-from spring_integrations.tokens import SpringTokens
+from spring_integrations.prompts import RagPrompt, check_passages, check_question
+from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone
+from spring_integrations.runtime.detokenize import Completion, Reader, Stream
+from spring_integrations.runtime.fitting import fit
+from spring_integrations.runtime.model import OnTooLong
+from spring_integrations.runtime.settings import GenerationSettings
+from spring_integrations.tokens import SpringTokens, resolve_k
 
 log = logging.getLogger(__name__)
 
-Method = Literal["rag-token", "rag-sequence", "rag-sequence-fast"]
+Decoding = Literal["rag-token", "rag-sequence", "rag-sequence-fast"]
 WritePrompt = Callable[[Passage, str], RagPrompt]
 
 
@@ -48,7 +51,7 @@ class RagModel(Protocol):
     on_too_long: OnTooLong
 
     @property
-    def shared(self) -> Backbone:
+    def frozen(self) -> Backbone:
         """The loaded backbone."""
         ...
 
@@ -58,7 +61,12 @@ class RagModel(Protocol):
         ...
 
     def prompt(self, passages: Sequence[Passage | str], question: str) -> RagPrompt:
-        """Writes a prompt."""
+        """Writes a prompt.
+
+        Args:
+            passages: best first.
+            question: the question.
+        """
         ...
 
 
@@ -79,16 +87,25 @@ class RagDecoder:
     Compared with one prompt of all passages (`SpringModel.generate`): passages that do not fit one
     window together can be used, their order does not matter, and it is known which one an answer
     comes from. But no passage is read in the light of another, and K prompts cost more than one.
-    Prefer RAG-Token for streaming, for provenance token by token, and where parts of an answer stand in
+    Prefer RAG-Token for streaming, for provenance token by token, and where parts of an answer are in
     several passages; it weighs the passages by the retriever's scores at every token again, so it
-    needs scores that tell. Prefer RAG-Sequence where an answer stands in one passage, where the scores
+    needs scores that tell. Prefer RAG-Sequence where one passage holds the answer, where the scores
     tell little, and where its probability is wanted.
+
+    With a backbone in `folder`, and its tokens in `file`:
+
+    >>> from spring_integrations import Passage, SpringModel
+    >>> model = SpringModel.from_pretrained(folder, file)
+    >>> passages = [Passage("Lima is the capital of Peru.", score=2.0), Passage("Oslo is in Norway.", score=1.0)]
+    >>> answer = RagDecoder(model, "rag-token").answer("What is the capital of Peru?", passages, max_new_tokens=3)
+    >>> answer.k, len(answer.posterior), round(sum(answer.posterior), 3)
+    (8, 2, 1.0)
     """
 
     def __init__(
         self,
         model: RagModel,
-        method: Method = "rag-token",
+        method: Decoding = "rag-token",
         *,
         score_temperature: ScoreTemperature = 1.0,
         length_penalty: float = 0.0,
@@ -109,11 +126,8 @@ class RagDecoder:
         Raises:
             SettingsError: for an unknown method or a temperature that is not above 0.
         """
-        if method not in get_args(Method):
-            msg = f"method={method!r} is not one of {', '.join(map(repr, get_args(Method)))}"
-            raise SettingsError(msg)
         self.model = model
-        self.method: Method = method
+        self.method: Decoding = check_choice("method", method, Decoding)
         self.score_temperature = check_temperature(score_temperature)
         self.length_penalty = length_penalty
         self._write_prompt = write_prompt or (lambda passage, question: model.prompt([passage], question))
@@ -133,6 +147,7 @@ class RagDecoder:
             DataError: if a passage has no finite score, or there are none or too many.
             TokenCountError: if k is outside 0…n.
             SettingsError: for a setting that is unknown, impossible, or not defined for the method.
+            ArgumentsError: if passages or question are of the wrong kind, or swapped.
         """
         *_, answer = self.stream(question, passages, k=k, **settings)
         return cast(RagAnswer, answer)
@@ -144,6 +159,12 @@ class RagDecoder:
 
         The pieces together are the answer's text. RAG-Sequence and beams know their text only at the
         end, and give one piece. Arguments and errors are those of `answer`.
+
+        Args:
+            question: the question.
+            passages: with their scores.
+            k: virtual tokens; None means those of the model.
+            settings: fields of `GenerationSettings`.
         """
         wanted = self.model.settings.with_changes(settings)
         self._check(wanted)
@@ -169,7 +190,7 @@ class RagDecoder:
             k: virtual tokens to use; None means the model's k.
             add_eos: score the end of the answer too.
         """
-        backbone = self.model.shared
+        backbone = self.model.frozen
         targets = [_target(backbone, answer, add_eos) for answer in answers]
         asked = self._ask(question, passages, k, max(map(len, targets), default=0))
         rows = _rows(backbone, asked)
@@ -181,6 +202,32 @@ class RagDecoder:
             float(marginal(asked.prior, torch.stack([next(tokens) for _ in range(count)]))) if ids else 0.0
             for ids in targets
         ]
+
+    def trace(self, question: str, passages: Sequence[Passage], answer: str, *, k: int | None = None) -> RagAnswer:
+        """Returns an answer that is there already with its probability and the passages that it comes from.
+
+        Args:
+            question: the question.
+            passages: as in `answer`.
+            answer: a text as it would be generated, whatever generated it.
+            k: virtual tokens to use; None means the model's k.
+
+        Raises:
+            PromptError: if the answer is empty, and as `answer` does.
+            PromptTooLongError, DataError, TokenCountError, ArgumentsError: as `answer` does.
+        """
+        backbone = self.model.frozen
+        ids = _target(backbone, answer, add_eos=False)
+        if not ids:
+            msg = f"the answer {answer!r} is empty, so that it comes from no passage"
+            raise PromptError(msg)
+        asked = self._ask(question, passages, k, len(ids))
+        count = len(asked.passages)
+        scores = torch.stack(_rows(backbone, asked).score(range(count), [ids] * count))
+        completion = Completion(answer, len(ids), "stop")
+        if self.method == "rag-token":
+            return answer_of_tokens(asked, ids, rag_token_joint(asked.prior, scores), completion)
+        return answer_of_sequence(asked, ids, rag_sequence_joint(asked.prior, scores), completion)
 
     def _check(self, settings: GenerationSettings) -> None:
         if settings.repetition_penalty != 1:
@@ -194,54 +241,59 @@ class RagDecoder:
             raise SettingsError(msg)
 
     def _ask(self, question: str, passages: Sequence[Passage], k: int | None, new_tokens: int) -> Asked:
+        check_passages(passages, question, "answer(question, passages)")
         check_question(question)
         scores = passage_scores(passages)
         model = self.model
         prompts = [self._write_prompt(passage, question).without_marks() for passage in passages]
-        count = model.k if k is None else count_tokens(model.tokens, k)
-        virtual = model.shared.virtual_ids(model.tokens, count if all(p.boundary is not None for p in prompts) else 0)
-        encoded = [model.shared.encode(prompt, virtual) for prompt in prompts]
-        fitting = self._fitting(encoded, new_tokens)
+        count = model.k if k is None else resolve_k(model.tokens, k)
+        virtual = model.frozen.virtual_ids(model.tokens, count if all(p.boundary is not None for p in prompts) else 0)
+        if isinstance(model.frozen, Seq2SeqBackbone) and new_tokens + len(model.frozen.decoder_start) > model.window:
+            msg = f"max_new_tokens={new_tokens} is more than the decoder of {model.frozen.name} has: {model.window}"
+            raise SettingsError(msg)
+        # An encoder's window holds the prompt alone.
+        room = 0 if isinstance(model.frozen, Seq2SeqBackbone) else new_tokens
+        encoded = {
+            i: fitted.ids
+            for i, prompt in enumerate(prompts)
+            if (fitted := fit(model.frozen, prompt, virtual, room, "error"))
+        }
+        fitting = list(encoded)
+        self._report_left_out(len(passages) - len(fitting), len(passages), model.window - room, new_tokens)
         kept = torch.tensor([scores[i] for i in fitting], dtype=torch.float64)
         return Asked(
             passages=tuple(passages[i] for i in fitting),
-            prompts=[encoded[i] for i in fitting],
+            prompts=list(encoded.values()),
             prior=log_prior(kept, self.score_temperature),
             method=self.method,
             k=len(virtual),
             dropped=len(passages) - len(fitting),
         )
 
-    def _fitting(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[int]:
-        """Returns which prompts fit the window, and warns of those that do not."""
+    def _report_left_out(self, left_out: int, count: int, limit: int, new_tokens: int) -> None:
+        if not left_out:
+            return
         model = self.model
-        # An encoder's window holds the prompt alone.
-        room = model.window - (0 if isinstance(model.shared, Seq2SeqBackbone) else new_tokens)
-        fitting = [i for i, ids in enumerate(prompts) if len(ids) <= room]
-        if len(fitting) == len(prompts):
-            return fitting
         msg = (
-            f"{len(prompts) - len(fitting)} of {len(prompts)} passages make a prompt longer than the {room} tokens "
-            f"that {model.shared.name} has room for (window {model.window}, new tokens {new_tokens}, longest prompt "
-            f"{max(map(len, prompts))})"
+            f"{left_out} of {count} passages make a prompt longer than the {limit} tokens that {model.frozen.name} has "
+            f"room for (window {model.window}, new tokens {new_tokens})"
         )
-        if not fitting or model.on_too_long == "error":
+        if left_out == count or model.on_too_long == "error":
             msg += "; shorten the passages or the question, or lower max_new_tokens"
             raise PromptTooLongError(msg)
         log.warning("%s: left them out", msg)
-        return fitting
 
     def _pieces(self, asked: Asked, settings: GenerationSettings) -> Generator[str | RagAnswer, None, None]:
-        reader = Reader(self.model.shared, settings.stop)
+        reader = Reader(self.model.frozen, settings.stop)
         if self.method == "rag-token" and settings.num_beams == 1:
-            yield from _token_pieces(_rows(self.model.shared, asked), asked, settings, reader)
+            yield from _token_pieces(_rows(self.model.frozen, asked), asked, settings, reader)
             return
         answer = self._searched(asked, settings, reader)
         yield answer.text
         yield answer
 
     def _searched(self, asked: Asked, settings: GenerationSettings, reader: Reader) -> RagAnswer:
-        rows = _rows(self.model.shared, asked)
+        rows = _rows(self.model.frozen, asked)
         beams = BeamSettings(
             settings.num_beams,
             settings.max_new_tokens,
@@ -285,10 +337,10 @@ def _ended(reader: Reader, ids: Sequence[int]) -> bool:
 
 def _target(backbone: Backbone, answer: str, add_eos: bool) -> list[int]:
     """Returns an answer's ids as they would be generated."""
-    with backbone.text_lock:
-        ids = list(backbone.tokenizer(answer, add_special_tokens=False).input_ids)
-        if isinstance(backbone, Seq2SeqBackbone):
-            # BART's answers open with <s>, which some checkpoints generate and others are given.
-            given = {*backbone.decoder_start[1:], *backbone.eos_ids}
+    ids = backbone.text_ids(answer)
+    if isinstance(backbone, Seq2SeqBackbone):
+        # BART's answers open with <s>, which some checkpoints generate and others are given.
+        given = {*backbone.decoder_start[1:], *backbone.eos_ids}
+        with backbone.text_lock:
             ids = [i for i in backbone.tokenizer("").input_ids if i not in given] + ids
     return ids + backbone.eos_ids[:1] if add_eos else ids

@@ -88,19 +88,32 @@ def rag_token_joint(prior: Tensor, token_log_probs: Tensor) -> Tensor:
     """Returns log p(z|x) p(y_i|x,z,y_<i) for every passage and token, [..., K, L].
 
     Its log-sum-exp over the passages, summed over the tokens, is RAG-Token's log p(y|x); normalised
-    over the passages it is each token's posterior. Arguments are those of `rag_sequence_joint`.
+    over the passages it is each token's posterior.
+
+    Args:
+        prior: log p(z|x), [..., passages].
+        token_log_probs: log p(y_i|x,z,y_<i), [..., passages, tokens].
     """
     return prior.unsqueeze(-1) + token_log_probs
 
 
 def rag_sequence_log_likelihood(prior: Tensor, token_log_probs: Tensor) -> Tensor:
-    """Returns log Σ_z p(z|x) Π_i p(y_i|x,z,y_<i), [...]; arguments as in `rag_sequence_joint`."""
+    """Returns log Σ_z p(z|x) Π_i p(y_i|x,z,y_<i), [...].
+
+    Args:
+        prior: log p(z|x), [..., passages].
+        token_log_probs: log p(y_i|x,z,y_<i), [..., passages, tokens].
+    """
     return rag_sequence_joint(prior, token_log_probs).logsumexp(-1)
 
 
 def rag_token_log_likelihood(prior: Tensor, token_log_probs: Tensor) -> Tensor:
-    """Returns log Π_i Σ_z p(z|x) p(y_i|x,z,y_<i), [...]; arguments as in `rag_sequence_joint`.
+    """Returns log Π_i Σ_z p(z|x) p(y_i|x,z,y_<i), [...].
 
     The 0 of a shorter answer's missing tokens adds log Σ_z p(z|x) = 0.
+
+    Args:
+        prior: log p(z|x), [..., passages].
+        token_log_probs: log p(y_i|x,z,y_<i), [..., passages, tokens].
     """
     return rag_token_joint(prior, token_log_probs).logsumexp(-2).sum(-1)

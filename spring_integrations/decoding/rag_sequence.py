@@ -1,4 +1,4 @@
-"""RAG-Sequence: one passage stands behind the whole answer (Lewis et al. 2020, sections 2.1 and 2.5).
+"""RAG-Sequence: one passage supports the whole answer (Lewis et al. 2020, sections 2.1 and 2.5).
 
 p(y|x) = Σ_z p(z|x) Π_i p(y_i|x,z,y_<i) does not break up into tokens, so answers are searched for under
 each passage, and then weighed.

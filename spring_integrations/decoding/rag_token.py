@@ -12,7 +12,7 @@ from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogit
 from spring_integrations.decoding.beams import BeamSettings, Hypothesis, beam_search
 from spring_integrations.decoding.posterior import rag_token_joint
 from spring_integrations.decoding.rows import Rows
-from spring_integrations.generation import GenerationSettings
+from spring_integrations.runtime.settings import GenerationSettings
 
 
 class Mixture:

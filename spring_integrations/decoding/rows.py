@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
-from spring_integrations.backbone import Backbone
 from spring_integrations.errors import BackboneError
-from spring_integrations.generation import MAX_BATCH_TOKENS
+from spring_integrations.runtime.backbone import Backbone
+from spring_integrations.runtime.batching import MAX_BATCH_TOKENS, pad
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,11 @@ class Rows:
     def _teacher_forced(self, parents: Sequence[int], answers: Sequence[Sequence[int]]) -> Tensor:
         """Returns log p(next token) at each position of the answers, [rows, longest, V]."""
         first = self.log_probs[torch.tensor(parents, device=self.log_probs.device)][:, None]
-        longest = max(map(len, answers)) - 1
-        if not longest:
+        # The padding of a shorter answer comes after it, where nothing that is read attends to it.
+        given, _ = pad([a[:-1] for a in answers], 0, side="right", device=self._state.mask.device)
+        if not given.shape[1]:
             return first
-        # What fills up a shorter answer stands behind it, where nothing that is read attends to it.
-        given = torch.tensor([[*a[:-1], *[0] * (longest + 1 - len(a))] for a in answers])
-        _, logits = self._step(self._state.select(parents), given.to(self._state.mask.device))
+        _, logits = self._step(self._state.select(parents), given)
         return torch.cat([first, logits.float().log_softmax(-1)], dim=1)
 
 
@@ -95,8 +94,8 @@ def check_forkable(backbone: Backbone, cache: DynamicCache) -> DynamicCache:
     """Returns the cache; raises BackboneError if rows cannot fork because the model keeps another state."""
     if getattr(backbone.model, "_is_stateful", False) or not all(isinstance(c, DynamicLayer) for c in cache.layers):
         msg = (
-            f"{type(backbone.model).__name__} keeps a state that is no KV cache, which the hypotheses of marginalised "
-            "decoding cannot share; use a model with attention layers only"
+            f"{type(backbone.model).__name__} keeps a state that is not a KV cache, which the hypotheses of "
+            "marginalised decoding cannot share; use a model with attention layers only"
         )
         raise BackboneError(msg)
     return cache

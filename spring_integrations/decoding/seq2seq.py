@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
+from typing_extensions import Unpack
 
-from spring_integrations.backbone import Seq2SeqBackbone
-from spring_integrations.context_cache import input_device
+from spring_integrations._choices import check_choice
+from spring_integrations._renamed import Renamed
 from spring_integrations.decoding.rows import Rows, State, check_forkable
 from spring_integrations.errors import SettingsError
-from spring_integrations.generation import GenerationSettings
-from spring_integrations.model import OnTooLong, check_choice, count_tokens
 from spring_integrations.passages import Passage
-from spring_integrations.prompt import RagPrompt
-from spring_integrations.tokens import SpringTokens
+from spring_integrations.prompts import RagPrompt
+from spring_integrations.runtime.backbone import Seq2SeqBackbone
+from spring_integrations.runtime.batching import input_device, pad
+from spring_integrations.runtime.loading import LoadArguments
+from spring_integrations.runtime.model import OnTooLong
+from spring_integrations.runtime.settings import GenerationSettings
+from spring_integrations.tokens import SpringTokens, resolve_k
 
 
 def seq2seq_rows(backbone: Seq2SeqBackbone, prompts: Sequence[list[int]]) -> Rows:
@@ -33,9 +36,7 @@ def seq2seq_rows(backbone: Seq2SeqBackbone, prompts: Sequence[list[int]]) -> Row
     caches = (check_forkable(backbone, DynamicCache(config=config)), DynamicCache(config=config))
     start = torch.tensor([backbone.decoder_start] * len(prompts), device=device)
     # Encoders with learned positions count from the left, padding included.
-    longest = max(map(len, prompts))
-    ids = torch.tensor([p + [backbone.pad_id] * (longest - len(p)) for p in prompts], device=device)
-    mask = torch.tensor([[1] * len(p) + [0] * (longest - len(p)) for p in prompts], device=device)
+    ids, mask = pad(prompts, backbone.pad_id, side="right", device=device)
     with backbone.lock, torch.inference_mode():
         encoded = backbone.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
 
@@ -56,11 +57,13 @@ def seq2seq_rows(backbone: Seq2SeqBackbone, prompts: Sequence[list[int]]) -> Row
 
 
 class Seq2SeqModel:
-    """A frozen encoder-decoder with virtual tokens, for `RagDecoder`.
+    """A frozen encoder-decoder with virtual tokens, for `RagDecoder`; `frozen` is its `Seq2SeqBackbone`.
 
     What `SpringModel` is for causal language models: each passage's prompt, with the virtual tokens
     between passage and question, is the encoder's input. Several can share one backbone.
     """
+
+    shared = Renamed("frozen")
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class Seq2SeqModel:
             on_too_long: warn when a passage is left out because its prompt is too long, or raise.
 
         Raises:
-            BackboneError: if the model is no encoder-decoder.
+            BackboneError: if the model is not an encoder-decoder.
             SettingsError: if the tokenizer is missing, or `on_too_long` is neither.
             TokensError: if the tokens do not fit the backbone.
             TokenCountError: if k is outside 0…n.
@@ -93,11 +96,11 @@ class Seq2SeqModel:
                 msg = "a transformers model needs its tokenizer: Seq2SeqModel(model, tokenizer, tokens)"
                 raise SettingsError(msg)
             backbone = Seq2SeqBackbone(backbone, tokenizer)
-        self.shared = backbone
+        self.frozen = backbone
         self.tokens = tokens
         self.settings = settings or GenerationSettings()
         self.on_too_long: OnTooLong = check_choice("on_too_long", on_too_long, OnTooLong)
-        self.k = count_tokens(tokens, k)
+        self.k = resolve_k(tokens, k)
         if tokens is not None:
             backbone.attach(tokens)
 
@@ -110,25 +113,31 @@ class Seq2SeqModel:
         k: int | None = None,
         settings: GenerationSettings | None = None,
         on_too_long: OnTooLong = "warn",
-        dtype: str | torch.dtype = "auto",
-        device_map: Any = None,
-        revision: str | None = None,
+        **loading: Unpack[LoadArguments],
     ) -> Seq2SeqModel:
         """Loads an encoder-decoder (a local folder or a hub id) and its tokens.
 
+        Args:
+            model_id: the backbone.
+            tokens_path: its tokens; None is the plain backbone.
+            k: virtual tokens to use unless a call says otherwise; None means all.
+            settings: generation settings unless a call says otherwise.
+            on_too_long: warn when a passage is left out because its prompt is too long, or raise.
+            loading: fields of `LoadOptions`.
+
         Raises:
-            BackboneError: if the backbone cannot be loaded or is no encoder-decoder.
+            BackboneError: if the backbone cannot be loaded or is not an encoder-decoder.
             TokensError: if the tokens cannot be loaded or do not fit.
         """
         tokens = None if tokens_path is None else SpringTokens.load(tokens_path)
-        backbone = Seq2SeqBackbone.load(model_id, dtype=dtype, device_map=device_map, revision=revision)
+        backbone = Seq2SeqBackbone.load(model_id, **loading)
         return cls(backbone, tokens=tokens, k=k, settings=settings, on_too_long=on_too_long)
 
     @property
     def window(self) -> int:
         """Positions of the encoder's input."""
-        return self.shared.window
+        return self.frozen.window
 
     def prompt(self, passages: Sequence[Passage | str], question: str) -> RagPrompt:
         """Writes the paper's prompt, with this tokenizer's control tokens neutralised in passages."""
-        return RagPrompt.from_passages(passages, question, special_tokens=self.shared.special_tokens)
+        return RagPrompt.from_passages(passages, question, special_tokens=self.frozen.special_tokens)

@@ -1,4 +1,4 @@
-"""The demo: short passages about real things, questions on them, and the embedded backbone "demo"."""
+"""The demo: short passages about real things, questions on them, and the model "demo" with its virtual tokens."""
 
 from __future__ import annotations
 

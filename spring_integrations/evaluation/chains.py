@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from spring_integrations._choices import check_choice
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.datasets import metrics_of
-from spring_integrations.evaluation.metrics import METRICS
 from spring_integrations.evaluation.questions import Question
 from spring_integrations.evaluation.statistics import Interval, mean_interval
+from spring_integrations.metrics import METRICS
 from spring_integrations.passages import Passage
-from spring_integrations.prompt import remove_marks
+from spring_integrations.prompts import remove_marks
 
 OnError = Literal["raise", "record"]
 
@@ -110,9 +111,7 @@ def _check(questions: Sequence[Question], metrics: Sequence[str], batch_size: in
     if batch_size < 1:
         msg = f"batch_size must be at least 1, got {batch_size}"
         raise SettingsError(msg)
-    if on_error not in get_args(OnError):
-        msg = f"on_error={on_error!r} is not one of {', '.join(map(repr, get_args(OnError)))}"
-        raise SettingsError(msg)
+    check_choice("on_error", on_error, OnError)
 
 
 def _outputs(

@@ -11,8 +11,8 @@ from typing import Any
 
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError
-from spring_integrations.evaluation.predictions import RunFolder, storing
 from spring_integrations.evaluation.ranking import has_answer
+from spring_integrations.evaluation.run_folder import RunFolder, storing
 
 _TEMPLATE = "error_page.html.jinja2"
 

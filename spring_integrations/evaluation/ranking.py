@@ -25,6 +25,11 @@ def evaluate_retriever(index: Index, questions: Sequence[Question], ks: Sequence
     `recall`, `mrr` and `ndcg` are means over the questions that name gold passages, and are missing if
     none does; `answer_recall` is over all.
 
+    Args:
+        index: what ranks.
+        questions: with gold passages, answers, or both.
+        ks: numbers of passages to look at; not virtual tokens.
+
     Raises:
         DataError: if there are no questions.
         SettingsError: if there is no k, or one is below 1.
@@ -48,7 +53,7 @@ def evaluate_retriever(index: Index, questions: Sequence[Question], ks: Sequence
 
 
 def recall_at(ranked: Sequence[Passage], gold: Sequence[Passage], k: int) -> float:
-    """Returns the share of the gold passages that stand among the first k.
+    """Returns the share of the gold passages that are among the first k.
 
     A passage is a gold one if both have an id and these are equal, else if their texts are, up to white
     space and case. Gold passages that are the same, and a passage ranked twice, count once.
@@ -57,7 +62,7 @@ def recall_at(ranked: Sequence[Passage], gold: Sequence[Passage], k: int) -> flo
 
 
 def reciprocal_rank(ranked: Sequence[Passage], gold: Sequence[Passage], k: int | None = None) -> float:
-    """Returns 1 / rank of the first gold passage, 0.0 if none stands among the first k (Voorhees 1999)."""
+    """Returns 1 / rank of the first gold passage, 0.0 if none is among the first k (Voorhees 1999)."""
     return next((1 / rank for rank, hit in enumerate(_hits(ranked, gold)[:k], 1) if hit), 0.0)
 
 
@@ -80,10 +85,10 @@ def answer_recall_at(ranked: Sequence[Passage], answers: Sequence[str], k: int) 
 
 
 def has_answer(text: str, answers: Sequence[str]) -> bool:
-    """Returns whether the words of an answer stand in the text one after the other, whatever their case.
+    """Returns whether the text holds the words of an answer one after the other, whatever their case.
 
     As in the code of DPR: Unicode NFD; runs of letters, digits and marks are words, and so is every
-    other visible character. An answer without words stands nowhere.
+    other visible character. An answer without words is never found.
     """
     words = _words(text)
     return any(_contains(words, _words(answer)) for answer in answers)

@@ -10,10 +10,10 @@ from typing import Any
 
 from spring_integrations.errors import SettingsError
 from spring_integrations.evaluation.error_page import Pair, write_error_page
-from spring_integrations.evaluation.general import Change
 from spring_integrations.evaluation.plots import write_plots
-from spring_integrations.evaluation.predictions import RunFolder, storing
 from spring_integrations.evaluation.results import Results, collect
+from spring_integrations.evaluation.run_folder import RunFolder, storing
+from spring_integrations.evaluation.side_effects import Change
 from spring_integrations.evaluation.tables import markdown
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from spring_integrations.errors import DataError, SettingsError
-from spring_integrations.evaluation.predictions import RunFolder
+from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.evaluation.statistics import Interval, PairedTest, mean_interval, paired_test
 
 CLOSED_BOOK = ("", 0)

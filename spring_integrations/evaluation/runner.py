@@ -19,13 +19,14 @@ from typing import Any
 import torch
 
 from spring_integrations import __version__
+from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.datasets import metrics_of
-from spring_integrations.evaluation.metrics import METRICS
-from spring_integrations.evaluation.predictions import Prediction, QuestionKey, RunFolder, check_name
 from spring_integrations.evaluation.questions import Question
+from spring_integrations.evaluation.run_folder import Prediction, QuestionKey, RunFolder, check_name
 from spring_integrations.evaluation.systems import System
+from spring_integrations.metrics import METRICS
 from spring_integrations.passages import Index, Passage
 
 DEFAULT_BATCH = 16
@@ -88,33 +89,35 @@ def evaluate(
     state = this_process()
     folder = RunFolder(Path(out))
     settings = _settings(questions, systems, conditions, details or {})
-    with state.main_process_first():
-        folder.open(settings, questions)
-        for name, index in retrievers.items():
-            folder.retrieve(name, questions, index, max(passages))
-    found = {name: folder.retrieved(name) for name in retrievers}
-    mine = _batches(questions, found, batch_size)[state.process_index :: state.num_processes]
-    done = folder.predictions()
-    state.wait_for_everyone()  # what is done is read before anyone adds to it
-    tasks = [
-        (system, condition, batch)
-        for batch in mine
-        for condition in conditions
-        for system in systems
-        if condition.applies_to(system)
-    ]
-    total = sum(len(batch) for _, _, batch in tasks)
-    keys = {_key(s, c, q) for s, c, batch in tasks for q in batch}
-    report = progress or (lambda new, total: None)
-    report([p for key, p in done.items() if key in keys], total)
-    with folder.appending(state.process_index) as append:
-        for system, condition, batch in tasks:
-            if todo := [q for q in batch if _key(system, condition, q) not in done]:
-                new = _predict(system, condition, todo, found)
-                append(new)
-                report(new, total)
-    state.wait_for_everyone()
-    return folder
+    folder.is_started(settings)  # a folder of another run is not even locked
+    with only_writer(folder.path, needed=state.is_main_process):
+        with state.main_process_first():
+            folder.open(settings, questions)
+            for name, index in retrievers.items():
+                folder.retrieve(name, questions, index, max(passages))
+        found = {name: folder.retrieved(name) for name in retrievers}
+        mine = _batches(questions, found, batch_size)[state.process_index :: state.num_processes]
+        done = folder.predictions()
+        state.wait_for_everyone()  # what is done is read before anyone adds to it
+        tasks = [
+            (system, condition, batch)
+            for batch in mine
+            for condition in conditions
+            for system in systems
+            if condition.applies_to(system)
+        ]
+        total = sum(len(batch) for _, _, batch in tasks)
+        keys = {_key(s, c, q) for s, c, batch in tasks for q in batch}
+        report = progress or (lambda new, total: None)
+        report([p for key, p in done.items() if key in keys], total)
+        with folder.appending(state.process_index) as append:
+            for system, condition, batch in tasks:
+                if todo := [q for q in batch if _key(system, condition, q) not in done]:
+                    new = _predict(system, condition, todo, found)
+                    append(new)
+                    report(new, total)
+        state.wait_for_everyone()
+        return folder
 
 
 def this_process() -> Any:

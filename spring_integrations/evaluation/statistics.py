@@ -46,6 +46,10 @@ def mean_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
     Values that are all equal, and a single value, give an interval of no width: nothing in them
     tells how another sample would differ.
 
+    Args:
+        values: one a question.
+        seed: of the bootstrap.
+
     Raises:
         DataError: if there are no values, or one is not finite.
     """
@@ -70,6 +74,11 @@ def paired_test(first: Sequence[float], second: Sequence[float], *, seed: int = 
 
     The p-value is that of the sign-flip permutation test on the differences (Fisher 1935; Smucker et
     al. 2007, section 3.2, call it the randomization test), exact where there are few questions.
+
+    Args:
+        first: one value a question.
+        second: another system's values, in the same order.
+        seed: of the permutations.
 
     Raises:
         DataError: if the systems have different numbers of values, none, or one that is not finite.

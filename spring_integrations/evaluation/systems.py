@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from spring_integrations.chat.layouts import Layouts
 from spring_integrations.errors import SettingsError
 from spring_integrations.evaluation.prompts import PAPER, prompt_named
 from spring_integrations.evaluation.questions import Question
-from spring_integrations.model import SpringModel
 from spring_integrations.passages import Passage
-from spring_integrations.prompt import RagPrompt
+from spring_integrations.prompts import RagPrompt
+from spring_integrations.prompts.stock import CHATS
+from spring_integrations.runtime.model import SpringModel
 
 DEFAULT_MAX_NEW_TOKENS = 32
 
@@ -49,7 +51,7 @@ class System(Protocol):
 
 @dataclass(frozen=True)
 class PromptedSystem:
-    """A model that gets one prompt a question: plain, with virtual tokens, or with a trained adapter in it.
+    """A model that gets one prompt per question: plain, with virtual tokens, or with a trained adapter in it.
 
     Attributes:
         prompt: name of the prompt, in `prompts.PROMPTS`; without passages it is the paper's.
@@ -104,7 +106,8 @@ class PromptedSystem:
     def write(self, question: Question, passages: Sequence[Passage]) -> RagPrompt:
         """Returns the prompt for a question."""
         name = self.prompt if passages else PAPER
-        return prompt_named(name)(passages, question.text, self.model.shared.special_tokens)
+        layouts = Layouts.of(self.model.frozen, chat=name in CHATS)
+        return prompt_named(name)(passages, question.text, layouts)
 
 
 class Decoder(Protocol):
@@ -144,7 +147,13 @@ class DecodedSystem:
 
 
 def plain_systems(model: SpringModel, prompts: Sequence[str] = (PAPER,), **options: Any) -> list[PromptedSystem]:
-    """Returns plain RAG with each prompt, and closed-book with the first."""
+    """Returns plain RAG with each prompt, and closed-book with the first.
+
+    Args:
+        model: what answers.
+        prompts: names in `prompts.PROMPTS`.
+        options: fields of `PromptedSystem`.
+    """
     return [
         PromptedSystem(f"plain ({name})", model, f"plain ({name})", prompt=name, closed_book=not i, **options)
         for i, name in enumerate(prompts)
@@ -153,6 +162,12 @@ def plain_systems(model: SpringModel, prompts: Sequence[str] = (PAPER,), **optio
 
 def token_systems(model: SpringModel, name: str, ks: Sequence[int], **options: Any) -> list[PromptedSystem]:
     """Returns a system for each k, one curve; the one with the most tokens is asked closed-book as well.
+
+    Args:
+        model: what answers.
+        name: of the virtual tokens; the systems are called "name, k = …".
+        ks: numbers of virtual tokens.
+        options: fields of `PromptedSystem`.
 
     Raises:
         TokenCountError: if a k is beyond the model's tokens.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import fmean
 
-from spring_integrations.evaluation.general import Change
 from spring_integrations.evaluation.results import CLOSED_BOOK, Comparison, Result, Results
+from spring_integrations.evaluation.side_effects import Change
 
 SIGNIFICANT = 0.05
 _HEADINGS = {
     "em": "EM",
     "f1": "F1",
+    "contains": "contains",
     "accuracy": "accuracy",
     "trivia_em": "EM (TriviaQA's)",
     "trivia_f1": "F1 (TriviaQA's)",
@@ -44,7 +45,7 @@ def _table(results: Results, condition: tuple[str, int]) -> str:
         d: list(found[0].scores) for d in results.datasets if (found := results.find(dataset=d, condition=condition))
     }
     headings = [f"{_cell(d)} {_HEADINGS.get(m, m)}" for d, metrics in columns.items() for m in metrics]
-    averaged = ["em", "f1"] if len(columns) > 1 else []
+    averaged = ["em", "f1", "contains"] if len(columns) > 1 else []
     headings += [f"average {_HEADINGS[m]}" for m in averaged]
     by_system: dict[str, dict[str, Result]] = {}
     for dataset in columns:

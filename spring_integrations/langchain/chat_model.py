@@ -18,16 +18,16 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
-from spring_integrations import aio
-from spring_integrations.chat import ChatTemplate, Turn
+from spring_integrations.chat.template import ChatTemplate, Turn
+from spring_integrations.chat.tool_calls import Written, instruction, read_calls, text_before_call
 from spring_integrations.errors import PromptError
 from spring_integrations.langchain.messages import to_last_chunk, to_message, to_turn
 from spring_integrations.langchain.settings import SETTINGS_CONFIG, SpringSettings
-from spring_integrations.langchain.structured import Method, structured
-from spring_integrations.langchain.tools import check_choice
-from spring_integrations.model import Generation as Answer
-from spring_integrations.prompt import RagPrompt
-from spring_integrations.structured import Written, instruction, read_calls, text_before_call
+from spring_integrations.langchain.structured_output import StructuredMethod, structured
+from spring_integrations.langchain.tools import check_tool_choice
+from spring_integrations.prompts import RagPrompt
+from spring_integrations.runtime import worker
+from spring_integrations.runtime.result import Generation as Answer
 
 _TOOLS = ("tools", "tool_choice", "parallel_tool_calls", "json_schema")
 
@@ -104,7 +104,7 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         """
         self._template.check_tools()
         described = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
-        choice = check_choice(tool_choice, _names(described))
+        choice = check_tool_choice(tool_choice, _names(described))
         return self.bind(tools=described, tool_choice=choice, parallel_tool_calls=parallel_tool_calls, **kwargs)
 
     def with_structured_output(
@@ -112,13 +112,13 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         schema: dict[str, Any] | type,
         *,
         include_raw: bool = False,
-        method: Method | None = None,
+        method: StructuredMethod | None = None,
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """Returns the model with answers as instances of a pydantic class, or as dicts.
 
-        An answer that is no such object raises an `OutputParserException`.
+        An answer that is not such an object raises an `OutputParserException`.
 
         Args:
             schema: a pydantic class, a TypedDict, or a JSON or OpenAI function schema.
@@ -151,7 +151,7 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await aio.run(self._spring.shared, self._generate, messages, stop, **kwargs)
+        return await worker.run(self._spring.frozen, self._generate, messages, stop, **kwargs)
 
     def _stream(
         self,
@@ -170,7 +170,7 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        chunks = aio.iterate(self._spring.shared, lambda: self._stream(messages, stop, **kwargs))
+        chunks = worker.iterate(self._spring.frozen, lambda: self._stream(messages, stop, **kwargs))
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
@@ -195,7 +195,7 @@ class ChatSpringHF(SpringSettings, BaseChatModel):
         changes = {name: value for name, value in kwargs.items() if name not in (*_TOOLS, "stream")}
         given, choice, parallel, schema = (kwargs.get(name) for name in _TOOLS)
         tools = [convert_to_openai_tool(tool) for tool in given or ()]
-        choice = check_choice(choice, _names(tools))
+        choice = check_tool_choice(choice, _names(tools))
         if choice == "none":
             tools = []
         turns = [to_turn(message) for message in messages]

@@ -20,7 +20,7 @@ class SpringDocumentCompressor(BaseDocumentCompressor):
     model_config = ConfigDict(extra="forbid")
 
     special_tokens: tuple[str, ...] = ()
-    """Control tokens of the tokenizer, to be neutralised: `llm.special_tokens`."""
+    """Further texts to be neutralised; our models know the control tokens of their own tokenizers."""
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

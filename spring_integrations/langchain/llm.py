@@ -13,16 +13,18 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
 )
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.language_models.llms import BaseLLM
-from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, Generation, GenerationChunk, LLMResult
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 
-from spring_integrations import aio
+from spring_integrations.langchain.messages import usage_of
+from spring_integrations.langchain.per_call import PerCallLLM
 from spring_integrations.langchain.settings import SETTINGS_CONFIG, SpringSettings
-from spring_integrations.model import Generation as Answer
+from spring_integrations.runtime import worker
+from spring_integrations.runtime.result import Generation as Answer
 
 
-class SpringHFLLM(SpringSettings, BaseLLM):
+class SpringHFLLM(SpringSettings, PerCallLLM):
     """A causal language model with SPRING virtual tokens, for any LangChain chain.
 
     `SpringHFLLM(model_id, tokens_path)` loads a backbone; `SpringHFLLM(model=spring_model)` uses a
@@ -43,20 +45,6 @@ class SpringHFLLM(SpringSettings, BaseLLM):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return self._tracing("llm", stop, kwargs)
-
-    def generate(
-        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
-    ) -> LLMResult:
-        """Generates for all prompts in one batch (see `BaseLLM.generate`)."""
-        llm, rest = self._with_call_settings(kwargs)
-        return super(SpringHFLLM, llm).generate(prompts, stop, callbacks, **rest)
-
-    async def agenerate(
-        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
-    ) -> LLMResult:
-        """The asynchronous form of `generate`."""
-        llm, rest = self._with_call_settings(kwargs)
-        return await super(SpringHFLLM, llm).agenerate(prompts, stop, callbacks, **rest)
 
     def _generate(
         self,
@@ -81,7 +69,7 @@ class SpringHFLLM(SpringSettings, BaseLLM):
             stream = self._astream(prompts[0], stop, run_manager, **kwargs)
             return self._result([_joined([chunk async for chunk in stream])])
         settings = self._settings(stop, kwargs)
-        answers = await aio.run(self._spring.shared, self._spring.generate, prompts, **settings)
+        answers = await worker.run(self._spring.frozen, self._spring.generate, prompts, **settings)
         return self._result([_converted(answer) for answer in answers])
 
     def _stream(
@@ -104,7 +92,7 @@ class SpringHFLLM(SpringSettings, BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         settings = self._settings(stop, kwargs)
-        chunks = aio.iterate(self._spring.shared, lambda: self._chunks(prompt, settings))
+        chunks = worker.iterate(self._spring.frozen, lambda: self._chunks(prompt, settings))
         async with aclosing(chunks):
             async for chunk in chunks:
                 if run_manager:
@@ -123,8 +111,15 @@ class SpringHFLLM(SpringSettings, BaseLLM):
         infos = [g.generation_info or {} for g in generations]
         usage = {name: sum(info[name] for info in infos) for name in ("prompt_tokens", "completion_tokens")}
         usage["total_tokens"] = sum(usage.values())
-        output = {"model_name": self._spring.name, "token_usage": usage}
-        return LLMResult(generations=[[g] for g in generations], llm_output=output)
+        done = {name: [info[name] for info in infos] for name in ("k", "boundary")}
+        output = {"model_name": self._spring.name, "token_usage": usage, **done}
+        return LLMResult(generations=[[self._counted(g)] for g in generations], llm_output=output)
+
+    def _counted(self, generation: Generation) -> ChatGeneration:
+        # LangChain's `UsageMetadataCallbackHandler` counts what messages say, and nothing else.
+        info = {**(generation.generation_info or {}), "model_name": self._spring.name}
+        message = AIMessage(generation.text, usage_metadata=usage_of(info), response_metadata=info)
+        return ChatGeneration(message=message, generation_info=generation.generation_info)
 
 
 def _converted(answer: Answer) -> Generation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import (
@@ -16,14 +17,14 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 
-from spring_integrations.chat import Turn
+from spring_integrations.chat.template import Turn
+from spring_integrations.chat.tool_calls import Written
 from spring_integrations.errors import PromptError
-from spring_integrations.langchain.blocks import text_of
-from spring_integrations.model import Generation as Answer
-from spring_integrations.structured import Written
+from spring_integrations.langchain.message_texts import text_of
+from spring_integrations.runtime.result import Generation as Answer
 
 _ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (HumanMessage, "user"),
@@ -36,7 +37,7 @@ _NAMES = {"human": "user", "ai": "assistant"}
 """What LangChain calls the roles of a `ChatMessage` otherwise than chat templates do."""
 
 _NOT_TEXT = ("tool_use", "tool_call", "invalid_tool_call", "reasoning", "thinking", "redacted_thinking")
-"""Blocks of an AI message that say again what its `tool_calls` say, or are no part of its answer."""
+"""Blocks of an AI message that say again what its `tool_calls` say, or are not part of its answer."""
 
 
 def to_turn(message: BaseMessage) -> Turn:
@@ -48,7 +49,7 @@ def to_turn(message: BaseMessage) -> Turn:
     role = _NAMES.get(message.role, message.role) if isinstance(message, ChatMessage) else None
     role = role or next((role for kind, role in _ROLES if isinstance(message, kind)), None)
     if role is None:
-        msg = f"{type(message).__name__} is no message of a chat; give system, human, AI and tool messages"
+        msg = f"{type(message).__name__} is not a message of a chat; give system, human, AI and tool messages"
         raise PromptError(msg)
     extra: dict[str, Any] = {} if message.name is None else {"name": message.name}
     if isinstance(message, AIMessage) and message.tool_calls:
@@ -83,7 +84,7 @@ def to_message(answer: Answer, written: Written, metadata: dict[str, Any]) -> AI
         content=written.text,
         tool_calls=[tool_call(name=c.name, args=dict(c.arguments), id=_new_id()) for c in written.calls],
         invalid_tool_calls=broken,
-        usage_metadata=_usage(answer),
+        usage_metadata=usage_of(answer.info()),
         response_metadata=metadata,
     )
 
@@ -96,14 +97,19 @@ def to_last_chunk(answer: Answer, written: Written) -> AIMessageChunk:
     ]
     if written.broken:
         calls = [tool_call_chunk(name=None, args=written.broken, id=_new_id(), index=0)]
-    return AIMessageChunk(content="", tool_call_chunks=calls, usage_metadata=_usage(answer), chunk_position="last")
+    return AIMessageChunk(
+        content="", tool_call_chunks=calls, usage_metadata=usage_of(answer.info()), chunk_position="last"
+    )
 
 
-def _usage(answer: Answer) -> UsageMetadata:
+def usage_of(answer: Mapping[str, Any]) -> UsageMetadata:
+    """Returns the counts of an answer's `info`; those of the prompt say how many tokens were virtual."""
+    details = InputTokenDetails(virtual=answer["k"])  # type: ignore[typeddict-unknown-key]  # LangChain allows more
     return UsageMetadata(
-        input_tokens=answer.prompt_tokens,
-        output_tokens=answer.completion_tokens,
-        total_tokens=answer.prompt_tokens + answer.completion_tokens,
+        input_tokens=answer["prompt_tokens"],
+        output_tokens=answer["completion_tokens"],
+        total_tokens=answer["prompt_tokens"] + answer["completion_tokens"],
+        input_token_details=details,
     )
 
 

@@ -12,7 +12,7 @@ TITLE, SCORE = "title", "score"
 
 
 def as_document(passage: Passage) -> Document:
-    """Returns the passage as a document; title and score stand in its metadata."""
+    """Returns the passage as a document; title and score are in its metadata."""
     extra: dict[str, Any] = {TITLE: passage.title} if passage.title else {}
     if passage.score is not None:
         extra[SCORE] = passage.score

@@ -18,7 +18,15 @@ class SpringRetriever(BaseRetriever):
     """Wraps any retriever: its documents come back as copies, cleaned and marked.
 
     Ids, metadata and order are kept, and the text looks the same to the eye, so the documents can
-    be shown as sources. The mark at the end of each tells `SpringHFLLM` where the context ends.
+    be shown as sources. Marks around each tell `SpringHFLLM` where the context ends.
+
+    >>> from langchain_core.documents import Document
+    >>> from langchain_core.runnables import RunnableLambda
+    >>> from spring_integrations.prompts import MARK
+    >>> found = RunnableLambda(lambda query: [Document("Lima is the capital of Peru.")])
+    >>> document = SpringRetriever(retriever=found).invoke("What is the capital of Peru?")[0]
+    >>> document.page_content.endswith("Lima is the capital of Peru." + MARK)
+    True
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -27,7 +35,7 @@ class SpringRetriever(BaseRetriever):
     """Any retriever, or a runnable from a query to documents."""
 
     special_tokens: tuple[str, ...] = ()
-    """Control tokens of the tokenizer, to be neutralised: `llm.special_tokens`."""
+    """Further texts to be neutralised; our models know the control tokens of their own tokenizers."""
 
     def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> list[Document]:
         """Returns the wrapped retriever's documents, marked; other arguments go to that retriever.

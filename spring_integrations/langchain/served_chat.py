@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -13,16 +13,18 @@ from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequenc
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tools import BaseTool
 
-from spring_integrations.errors import ToolsError
-from spring_integrations.langchain.blocks import texts_of, with_texts
+from spring_integrations.errors import SettingsError, ToolsError
+from spring_integrations.langchain.message_texts import texts_of, with_texts
 from spring_integrations.langchain.served_settings import SERVED_CONFIG, ServedSettings, noted
-from spring_integrations.served import ServedPrompt
+from spring_integrations.langchain.served_stops import auntil_stop, cut, until_stop
+from spring_integrations.prompts import token_text
+from spring_integrations.prompts.served_text import ServedPrompt
 
 
 class ChatSpringServed(ServedSettings, BaseChatModel):
     """Any LangChain chat model whose server serves an exported model.
 
-    `[ref1]…[refk]` stand at the boundary in the last human message. Tools and structured output are
+    `[ref1]…[refk]` go to the boundary in the last human message. Tools and structured output are
     the wrapped model's.
     """
 
@@ -30,6 +32,13 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
 
     llm: BaseChatModel
     """The client of the server."""
+
+    embeds: Any = None
+    """`PromptEmbeds`, for a server of the plain backbone that takes `prompt_embeds` parts; None sends text."""
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {**super()._identifying_params, "embeds": getattr(self.embeds, "digest", None)}
 
     def bind_tools(
         self,
@@ -65,7 +74,7 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         served, sent, rest = self._served(messages, kwargs)
-        return _chat_noted(self.llm._generate(sent, stop, run_manager, **rest), served)
+        return _chat_noted(self.llm._generate(sent, stop, run_manager, **rest), served, stop)
 
     async def _agenerate(
         self,
@@ -75,7 +84,7 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         served, sent, rest = self._served(messages, kwargs)
-        return _chat_noted(await self.llm._agenerate(sent, stop, run_manager, **rest), served)
+        return _chat_noted(await self.llm._agenerate(sent, stop, run_manager, **rest), served, stop)
 
     def _stream(
         self,
@@ -86,9 +95,9 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         served, sent, rest = self._served(messages, kwargs)
         if type(self.llm)._stream is BaseChatModel._stream:
-            yield _whole_chat(self.llm._generate(sent, stop, run_manager, **rest))
+            yield _whole_chat(self.llm._generate(sent, stop, run_manager, **rest), stop)
         else:
-            yield from self.llm._stream(sent, stop, run_manager, **rest)
+            yield from until_stop(self.llm._stream(sent, stop, run_manager, **rest), stop)
         yield _chat_end(served)
 
     async def _astream(
@@ -101,19 +110,29 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
         served, sent, rest = self._served(messages, kwargs)
         kind = type(self.llm)
         if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
-            yield _whole_chat(await self.llm._agenerate(sent, stop, run_manager, **rest))
+            yield _whole_chat(await self.llm._agenerate(sent, stop, run_manager, **rest), stop)
         else:
-            async for chunk in self.llm._astream(sent, stop, run_manager, **rest):
+            async for chunk in auntil_stop(self.llm._astream(sent, stop, run_manager, **rest), stop):
                 yield chunk
         yield _chat_end(served)
 
     def _served(
         self, messages: Sequence[BaseMessage], kwargs: dict[str, Any]
     ) -> tuple[ServedPrompt, list[BaseMessage], dict[str, Any]]:
-        model, rest = self._with_k(kwargs)
+        model, rest = self._with_call_settings(kwargs)
         served = model._tokens().chat([(_role(m), text) for m in messages for text in texts_of(m)])
         texts = iter(served.texts)
-        return served, [with_texts(m, texts) for m in messages], rest
+        return served, [self._sent(with_texts(m, texts)) for m in messages], rest
+
+    def _sent(self, message: BaseMessage) -> BaseMessage:
+        """Returns the message as the server gets it: with virtual tokens, its vectors if there are `embeds`."""
+        if self.embeds is None or not any(token_text(1) in text for text in texts_of(message)):
+            return message
+        if not isinstance(message.content, str):
+            msg = "embeds takes messages of one text; join the text blocks, or serve a merged checkpoint"
+            raise SettingsError(msg)
+        part = {"type": "prompt_embeds", "data": self.embeds.part(message.content)}
+        return message.model_copy(update={"content": [part]})
 
 
 def _replaced(runnable: Runnable[Any, Any], old: BaseChatModel, new: BaseChatModel) -> Runnable[Any, Any]:
@@ -137,12 +156,13 @@ def _role(message: BaseMessage) -> str:
     return str(getattr(message, "role", message.type))
 
 
-def _chat_noted(result: ChatResult, served: ServedPrompt) -> ChatResult:
-    return result.model_copy(update={"generations": [noted(g, served) for g in result.generations]})
+def _chat_noted(result: ChatResult, served: ServedPrompt, stop: Sequence[str] | None) -> ChatResult:
+    return result.model_copy(update={"generations": [noted(cut(g, stop), served) for g in result.generations]})
 
 
-def _whole_chat(result: ChatResult) -> ChatGenerationChunk:
+def _whole_chat(result: ChatResult, stop: Sequence[str] | None) -> ChatGenerationChunk:
     (generation,) = result.generations
+    generation = cut(generation, stop)
     fields = generation.message.model_dump(exclude={"type"})
     return ChatGenerationChunk(message=AIMessageChunk(**fields), generation_info=generation.generation_info)
 

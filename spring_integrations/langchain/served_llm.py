@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import GenerationChunk, LLMResult
 
+from spring_integrations.langchain.per_call import PerCallLLM
 from spring_integrations.langchain.served_settings import SERVED_CONFIG, ServedSettings, noted
-from spring_integrations.served import ServedPrompt
+from spring_integrations.langchain.served_stops import auntil_stop, cut, until_stop
+from spring_integrations.prompts.served_text import ServedPrompt, vector_fields
+
+_AT_ONCE = 32
+"""Requests of one batch that are under way at a time, where each prompt is its own."""
 
 
-class SpringServedLLM(ServedSettings, BaseLLM):
+class SpringServedLLM(ServedSettings, PerCallLLM):
     """Any LangChain LLM whose server serves an exported model; prompts get `[ref1]…[refk]` at the boundary."""
 
     model_config = SERVED_CONFIG
@@ -21,19 +29,12 @@ class SpringServedLLM(ServedSettings, BaseLLM):
     llm: BaseLLM
     """The client of the server."""
 
-    def generate(
-        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
-    ) -> LLMResult:
-        """Generates for all prompts (see `BaseLLM.generate`); `k` can be given per call."""
-        llm, rest = self._with_k(kwargs)
-        return super(SpringServedLLM, llm).generate(prompts, stop, callbacks, **rest)
+    embeds: Callable[[str], str] | None = None
+    """`PromptEmbeds`, for a server of the plain backbone that takes `prompt_embeds`; None sends text."""
 
-    async def agenerate(
-        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
-    ) -> LLMResult:
-        """The asynchronous form of `generate`."""
-        llm, rest = self._with_k(kwargs)
-        return await super(SpringServedLLM, llm).agenerate(prompts, stop, callbacks, **rest)
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {**super()._identifying_params, "embeds": getattr(self.embeds, "digest", None)}
 
     def _generate(
         self,
@@ -43,7 +44,12 @@ class SpringServedLLM(ServedSettings, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         served, texts = self._served(prompts)
-        return _noted(self.llm._generate(texts, stop, run_manager, **kwargs), served)
+        if not self._one_by_one:
+            return _noted(self.llm._generate(texts, stop, run_manager, **kwargs), served, stop)
+        sent = [self._sent(text, kwargs) for text in texts]
+        with ThreadPoolExecutor(min(len(sent), _AT_ONCE)) as pool:
+            ask = [pool.submit(self.llm._generate, [text], stop, run_manager, **rest) for text, rest in sent]
+            return _noted(_joined([future.result() for future in ask]), served, stop)
 
     async def _agenerate(
         self,
@@ -53,7 +59,11 @@ class SpringServedLLM(ServedSettings, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         served, texts = self._served(prompts)
-        return _noted(await self.llm._agenerate(texts, stop, run_manager, **kwargs), served)
+        if not self._one_by_one:
+            return _noted(await self.llm._agenerate(texts, stop, run_manager, **kwargs), served, stop)
+        sent = [self._sent(text, kwargs) for text in texts]
+        ask = (self.llm._agenerate([text], stop, run_manager, **rest) for text, rest in sent)
+        return _noted(_joined(await asyncio.gather(*ask)), served, stop)
 
     def _stream(
         self,
@@ -62,12 +72,13 @@ class SpringServedLLM(ServedSettings, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        llm, rest = self._with_k(kwargs)
+        llm, rest = self._with_call_settings(kwargs)
         (served,), (text,) = llm._served([prompt])
+        text, rest = self._sent(text, rest)
         if type(self.llm)._stream is BaseLLM._stream:
-            yield _whole(self.llm._generate([text], stop, run_manager, **rest))
+            yield _whole(self.llm._generate([text], stop, run_manager, **rest), stop)
         else:
-            yield from self.llm._stream(text, stop, run_manager, **rest)
+            yield from until_stop(self.llm._stream(text, stop, run_manager, **rest), stop)
         yield GenerationChunk(text="", generation_info=served.info())
 
     async def _astream(
@@ -77,25 +88,50 @@ class SpringServedLLM(ServedSettings, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        llm, rest = self._with_k(kwargs)
+        llm, rest = self._with_call_settings(kwargs)
         (served,), (text,) = llm._served([prompt])
+        text, rest = self._sent(text, rest)
         if type(self.llm)._stream is BaseLLM._stream and type(self.llm)._astream is BaseLLM._astream:
-            yield _whole(await self.llm._agenerate([text], stop, run_manager, **rest))
+            yield _whole(await self.llm._agenerate([text], stop, run_manager, **rest), stop)
         else:
-            async for chunk in self.llm._astream(text, stop, run_manager, **rest):
+            async for chunk in auntil_stop(self.llm._astream(text, stop, run_manager, **rest), stop):
                 yield chunk
         yield GenerationChunk(text="", generation_info=served.info())
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether each prompt is a request: vectors are, and `transformers serve` refuses OpenAI's lists of texts."""
+        return self.embeds is not None or "extra_body" in type(self.llm).model_fields
+
+    def _sent(self, text: str, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Returns the prompt and the arguments for the client: the text or its vectors, as an extra field."""
+        if not self._one_by_one:
+            return text, kwargs
+        fields = {"prompt": text} if self.embeds is None else vector_fields(self.embeds(text))
+        extra = {**(getattr(self.llm, "extra_body", None) or {}), **(kwargs.get("extra_body") or {})}
+        return text if self.embeds is None else "", {**kwargs, "extra_body": {**extra, **fields}}
 
     def _served(self, prompts: list[str]) -> tuple[list[ServedPrompt], list[str]]:
         served = [self._tokens().prompt(prompt) for prompt in prompts]
         return served, [one.texts[0] for one in served]
 
 
-def _noted(result: LLMResult, served: Sequence[ServedPrompt]) -> LLMResult:
-    rows = [[noted(g, one) for g in row] for row, one in zip(result.generations, served, strict=True)]
-    return result.model_copy(update={"generations": rows})
+def _noted(result: LLMResult, served: Sequence[ServedPrompt], stop: Sequence[str] | None) -> LLMResult:
+    rows = zip(result.generations, served, strict=True)
+    done = [[noted(cut(g, stop), one) for g in row] for row, one in rows]
+    return result.model_copy(update={"generations": done})
 
 
-def _whole(result: LLMResult) -> GenerationChunk:
+def _joined(results: Sequence[LLMResult]) -> LLMResult:
+    outputs = [result.llm_output or {} for result in results]
+    usage: Counter[str] = Counter()
+    for output in outputs:
+        usage.update({name: n for name, n in (output.get("token_usage") or {}).items() if isinstance(n, int)})
+    joined = results[0].model_copy(update={"generations": [r.generations[0] for r in results]})
+    return joined.model_copy(update={"llm_output": {**outputs[0], "token_usage": dict(usage)}}) if usage else joined
+
+
+def _whole(result: LLMResult, stop: Sequence[str] | None) -> GenerationChunk:
     ((generation,),) = result.generations
+    generation = cut(generation, stop)
     return GenerationChunk(text=generation.text, generation_info=generation.generation_info)

@@ -1,8 +1,8 @@
 """What our LangChain models of a server share: the settings, and what was done in their answers.
 
 A server of an exported model gets its virtual tokens as text. `SpringServedLLM(llm=OpenAI(…), k=25)`
-stands where `SpringHFLLM(…)` stood, and `ChatSpringServed(llm=ChatOpenAI(…), k=25)` where
-`ChatSpringHF(…)` did.
+replaces `SpringHFLLM(…)`, and `ChatSpringServed(llm=ChatOpenAI(…), k=25)` replaces
+`ChatSpringHF(…)`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.load import dumpd
 from langchain_core.outputs import Generation
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PrivateAttr
 from typing_extensions import Self
 
-from spring_integrations.prompt import OnMissingBoundary, remove_marks
-from spring_integrations.served import ServedPrompt, ServedTokens
+from spring_integrations._once import Once
+from spring_integrations.prompts import OnMissingBoundary, remove_marks
+from spring_integrations.prompts.served_text import ServedPrompt, ServedTokens
 
 SERVED_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 _TAKEN = (
@@ -32,7 +33,7 @@ _TAKEN = (
     "output_version",
     "profile",
 )
-"""What LangChain asks the model for that stands in a chain, which is ours; it is as the client has it."""
+"""What LangChain asks of the model in a chain, which is ours; we answer as the client would."""
 
 _Generation = TypeVar("_Generation", bound=Generation)
 
@@ -48,11 +49,13 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     boundary_rule: Any = None
     """Your own prompt's boundary: a template with {context} and {question}, or a regular expression."""
 
-    on_missing_boundary: OnMissingBoundary = "ignore"
+    on_missing_boundary: OnMissingBoundary = ServedTokens.on_missing_boundary
     """What to do with a prompt without a boundary."""
 
     special_tokens: tuple[str, ...] = ()
     """Control tokens of the served tokenizer, for `SpringRetriever` to neutralise in passages."""
+
+    _once: Once = PrivateAttr(default_factory=Once)
 
     def __init__(self, **fields: Any) -> None:
         """Keeps the model to be asked, as `llm`, and the other fields.
@@ -95,9 +98,9 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
         return ids
 
     def _tokens(self) -> ServedTokens:
-        return ServedTokens(self.k, self.boundary_rule, self.on_missing_boundary)
+        return ServedTokens(self.k, self.boundary_rule, self.on_missing_boundary, self._once)
 
-    def _with_k(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
+    def _with_call_settings(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
         """Returns the model with the k of a call, and the arguments that the server is to get."""
         rest = {name: value for name, value in kwargs.items() if name != "k"}
         k = kwargs.get("k")

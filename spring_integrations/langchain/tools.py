@@ -8,7 +8,7 @@ from typing import Any
 from spring_integrations.errors import SettingsError
 
 
-def check_choice(choice: str | bool | dict[str, Any] | None, names: Sequence[str]) -> str | None:
+def check_tool_choice(choice: str | bool | dict[str, Any] | None, names: Sequence[str]) -> str | None:
     """Returns None, "auto", "none", "any" or the name of a tool.
 
     Raises:

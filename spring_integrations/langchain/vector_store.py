@@ -9,6 +9,7 @@ from typing import Literal
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
+from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import SettingsError
 from spring_integrations.langchain.passages import as_document, as_passage
 from spring_integrations.passages import Passage
@@ -40,13 +41,14 @@ class PassageVectorStore(WrappedStore):
         super().__init__(store, batch_size)
         self._sign = -1.0 if scores == "distance" else 1.0
 
-    def search(self, query: str, k: int = 3) -> list[Passage]:
-        """Returns the k nearest passages, best first, with scores of which the greater is the better.
+    @renamed_keyword(k="top")
+    def search(self, query: str, top: int = 3) -> list[Passage]:
+        """Returns the `top` nearest passages, best first, with scores of which the greater is the better.
 
         Raises:
-            SettingsError: if k is below 1, or the store's scores run the other way than `scores` says.
+            SettingsError: if `top` is below 1, or the store's scores run the other way than `scores` says.
         """
-        found = self.store.similarity_search_with_score(query, check_top(k))
+        found = self.store.similarity_search_with_score(query, check_top(top))
         values = [self._sign * float(score) for _, score in found]
         if values and values[0] < values[-1]:
             msg = f"{type(self.store).__name__} gives {found[0][1]} for the best and {found[-1][1]} for the last: "
@@ -54,9 +56,10 @@ class PassageVectorStore(WrappedStore):
             raise SettingsError(msg + f"give scores={other!r}")
         return [replace(_as_found(document), score=value) for (document, _), value in zip(found, values, strict=True)]
 
-    def search_many(self, queries: Sequence[str], k: int = 3) -> list[list[Passage]]:
+    @renamed_keyword(k="top")
+    def search_many(self, queries: Sequence[str], top: int = 3) -> list[list[Passage]]:
         """Returns what `search` returns, for each query."""
-        return [self.search(query, k) for query in queries]
+        return [self.search(query, top) for query in queries]
 
     def held(self, keys: list[str]) -> dict[str, str]:
         """Returns the content hashes of those keys that are in."""
@@ -68,12 +71,17 @@ class PassageVectorStore(WrappedStore):
         return iter(())
 
     def write(self, passages: dict[str, Passage], vectors: Vectors) -> None:
-        """Writes passages by key, in place of what stands there."""
+        """Writes passages by key, in place of what is there.
+
+        Args:
+            passages: with ids.
+            vectors: one for each passage, [passages, d].
+        """
         self.store.add_documents([_as_stored(p) for p in passages.values()], ids=list(passages))
 
 
 def _as_stored(passage: Passage) -> Document:
-    # The title stands in the text, because that is what the store embeds.
+    # The title is part of the text, because that is what the store embeds.
     marks = stored_marks(passage)
     return Document(passage.titled(), metadata=as_document(passage).metadata | marks)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 
-from spring_integrations.chat import ChatTemplate, Turn
+from spring_integrations.chat.template import ChatTemplate, Turn
 from spring_integrations.errors import PromptError
-from spring_integrations.model import SpringModel
-from spring_integrations.prompt import RagPrompt
+from spring_integrations.prompts import RagPrompt
+from spring_integrations.runtime.model import SpringModel
 
 _ROLES = {
     MessageRole.CHATBOT: "assistant",
@@ -34,9 +34,16 @@ class ChatPrompt:
         """
         return self.parts(messages).marked()
 
-    def parts(self, messages: Sequence[ChatMessage]) -> RagPrompt:
-        """Returns the prompt, which knows how its boundary was found; errors as above."""
-        return self._template.prompt([Turn(role_of(m), m.content or "") for m in messages])
+    def parts(self, messages: Sequence[ChatMessage], room: int = 0, k: int = 0) -> RagPrompt:
+        """Returns the prompt, which knows how its boundary was found; errors as above.
+
+        Args:
+            messages: the chat; its oldest exchanges are left out where they do not fit the window.
+            room: positions for the answer.
+            k: virtual tokens.
+        """
+        turns = [Turn(role_of(m), m.content or "") for m in messages]
+        return self._template.prompt(self._template.fitting(turns, room, k))
 
     def scaffold(self) -> int:
         """Returns the tokens that the template puts around one user message."""

@@ -8,7 +8,8 @@ from typing import Any
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from pydantic import PrivateAttr
 
-from spring_integrations.retrieval.embedders import DEFAULT_BATCH, Embedder, load_embedder
+from spring_integrations.retrieval.embedders import Embedder, load_embedder
+from spring_integrations.retrieval.recipes import DEFAULT_BATCH
 
 
 class SpringEmbedding(BaseEmbedding):

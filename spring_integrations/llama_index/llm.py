@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import aclosing, closing
-from dataclasses import fields
-from typing import Any, NamedTuple, TypeVar
+from contextlib import closing
+from typing import Any, NamedTuple
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt
 from llama_index.core.base.llms.types import (
@@ -25,21 +24,17 @@ from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
 
-from spring_integrations import aio
-from spring_integrations.backbone import Backbone
-from spring_integrations.errors import SettingsError
-from spring_integrations.generation import GenerationSettings
 from spring_integrations.llama_index.chat import ChatPrompt, CompletionPrompt, check_messages
 from spring_integrations.llama_index.errors import unswallowed
 from spring_integrations.llama_index.packing import SpringPromptHelper, reported_window, token_counter
-from spring_integrations.model import Generation as Answer
-from spring_integrations.model import OnTooLong, SpringModel
-from spring_integrations.prompt import BoundaryRule, OnMissingBoundary, RagPrompt
-
-_LOADING = ("dtype", "device_map", "revision", "quantization_config", "attn_implementation", "trust_remote_code")
-_RULES = ("k", "boundary_rule", "on_missing_boundary", "on_too_long")
-_PER_CALL = ("k", *(f.name for f in fields(GenerationSettings)))
-_Response = TypeVar("_Response", CompletionResponse, ChatResponse)
+from spring_integrations.llama_index.streams import aeach, each
+from spring_integrations.prompts import BoundaryRule, OnMissingBoundary, RagPrompt
+from spring_integrations.runtime import adapters, worker
+from spring_integrations.runtime.adapters import PER_CALL, RULES
+from spring_integrations.runtime.context_cache import ContextCache
+from spring_integrations.runtime.familiar import translated
+from spring_integrations.runtime.model import OnTooLong, SpringModel
+from spring_integrations.runtime.result import Generation as Answer
 
 
 class SpringHFLLM(CustomLLM):
@@ -52,7 +47,7 @@ class SpringHFLLM(CustomLLM):
     that fills the window and no more, set `Settings.prompt_helper = llm.prompt_helper`.
     """
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True)
 
     model_id: str = Field(default="", frozen=True)
     """Local folder, hub id, or "demo"; empty with `model=`."""
@@ -63,39 +58,30 @@ class SpringHFLLM(CustomLLM):
     boundary_rule: str | BoundaryRule | None = Field(default=None, frozen=True)
     """Your own rule where the tokens go: a template with {context} and {question}, or a regular expression."""
     on_missing_boundary: OnMissingBoundary | None = Field(default=None, frozen=True)
-    """What to do with a prompt without a boundary; None means "ignore", or as in `model=`."""
+    """What to do with a prompt without a boundary; None means "once", or as in `model=`."""
     on_too_long: OnTooLong | None = Field(default=None, frozen=True)
     """Warn when passages are dropped because a prompt is too long, or raise; None means "warn", or as in `model=`."""
+    context_cache: ContextCache | None = Field(default=None, exclude=True, repr=False, frozen=True)
+    """Keeps contexts for the next question on the same passages; None means none, or that of `model=`."""
     is_chat_model: bool | None = Field(default=None, frozen=True)
     """Whether LlamaIndex sends messages; None means if the tokenizer has a chat template."""
     max_new_tokens: int | None = None
-    """Longest answer, in tokens. This and the following: None means as in `model=`, or the default."""
+    """Longest answer, in tokens. This and the following, up to `seed`, are what `GenerationSettings` describes; None
+    means as in `model=`, or the default."""
     temperature: float | None = None
-    """0 is greedy."""
     top_k: int | None = None
-    """Sample among the k likeliest tokens."""
     top_p: float | None = None
-    """Sample among the likeliest tokens of this total probability."""
     num_beams: int | None = None
-    """Above 1 is beam search; a stream has one piece then."""
     repetition_penalty: float | None = None
-    """1 is none."""
     stop: str | list[str] | None = None
-    """The answer ends before the first of these strings."""
     seed: int | None = None
-    """Of the sampling."""
     dtype: str | None = Field(default=None, frozen=True)
-    """Of the weights; None means as saved. This and the following go to transformers' `from_pretrained`."""
+    """Of the weights. This and the following are what `LoadOptions` describes; None means the default."""
     device_map: str | dict[str, Any] | None = Field(default=None, frozen=True)
-    """Where the layers go."""
     revision: str | None = Field(default=None, frozen=True)
-    """Of the backbone on the hub."""
     quantization_config: Any = Field(default=None, frozen=True)
-    """For example a `BitsAndBytesConfig`."""
     attn_implementation: str | None = Field(default=None, frozen=True)
-    """For example "sdpa"."""
     trust_remote_code: bool | None = Field(default=None, frozen=True)
-    """Whether code from the hub may run; None means no."""
 
     _spring: SpringModel = PrivateAttr()
     _scaffold: int = PrivateAttr(default=0)
@@ -117,15 +103,19 @@ class SpringHFLLM(CustomLLM):
             settings: the other fields of this class and of LlamaIndex's `LLM`.
 
         Raises:
-            SettingsError: for neither or both of `model_id` and `model`, or an impossible setting.
+            SettingsError: for neither or both of `model_id` and `model`, an impossible setting, or one by another
+                library's name that has another name here.
             BackboneError: if the backbone cannot be loaded.
             TokensError: if the tokens cannot be loaded or do not fit.
             TokenCountError: if k is outside 0…n.
             ValidationError: for an unknown field or a value of the wrong type.
         """
+        settings = translated(settings)
         path = None if tokens_path is None else os.fspath(tokens_path)
         super().__init__(model_id=model_id, tokens_path=path, **settings)
-        self._spring = self._load() if model is None else self._adopt(model)
+        source = adapters.given_or_loaded(self, model)
+        changes = {n: v for n in ("k", *RULES) if (v := getattr(self, n)) is not None}
+        self._spring = source.with_changes(**changes) if changes else source
         self._spring.settings.with_changes({n: v for n, v in self._arguments({}).items() if n != "k"})
         if self._spring.tokenizer.chat_template and self.is_chat_model is not False:
             chat = ChatPrompt(self._spring)
@@ -151,12 +141,12 @@ class SpringHFLLM(CustomLLM):
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """The tokenizer's control tokens, for `SpringRetriever` and `SpringNodePostprocessor`."""
-        return self._spring.shared.special_tokens
+        return self._spring.frozen.special_tokens
 
     @property
     def tokenizer_fn(self) -> Callable[[str], list[int]]:
         """Text to ids, as LlamaIndex's `Settings.tokenizer` counts; marks of passages count a little extra."""
-        return token_counter(self._spring.shared)
+        return token_counter(self._spring.frozen)
 
     @property
     def prompt_helper(self) -> PromptHelper:
@@ -205,9 +195,7 @@ class SpringHFLLM(CustomLLM):
         Raises:
             SettingsError: if the model was given as `model=`.
         """
-        if not self.model_id:
-            msg = "an LLM made with model= cannot be pickled; make it with SpringHFLLM(model_id, tokens_path)"
-            raise SettingsError(msg)
+        adapters.check_loadable(self)
         return type(self).from_dict, (self.to_dict(),)
 
     @llm_completion_callback()
@@ -222,7 +210,7 @@ class SpringHFLLM(CustomLLM):
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answers piece by piece; the last response holds what was done."""
-        return _each(self._parts(prompt, kwargs, formatted), _completion)
+        return each(self._parts(prompt, kwargs, formatted), _completion)
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -232,54 +220,45 @@ class SpringHFLLM(CustomLLM):
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answers a conversation piece by piece; the last response holds what was done."""
-        return _each(self._parts(messages, kwargs), _chat)
+        return each(self._parts(messages, kwargs), _chat)
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As `complete`, in the backbone's thread."""
-        return _completion(await aio.run(self._spring.shared, self._answer, prompt, kwargs, formatted))
+        return _completion(await worker.run(self._spring.frozen, self._answer, prompt, kwargs, formatted))
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """As `stream_complete`, in the backbone's thread."""
-        return _aeach(self._spring.shared, lambda: self._parts(prompt, kwargs, formatted), _completion)
+        return aeach(self._pieces(lambda: self._parts(prompt, kwargs, formatted)), _completion)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As `chat`, in the backbone's thread."""
-        return _chat(await aio.run(self._spring.shared, self._answer, messages, kwargs))
+        return _chat(await worker.run(self._spring.frozen, self._answer, messages, kwargs))
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """As `stream_chat`, in the backbone's thread."""
-        return _aeach(self._spring.shared, lambda: self._parts(messages, kwargs), _chat)
-
-    def _load(self) -> SpringModel:
-        if not self.model_id:
-            msg = "no backbone given; use SpringHFLLM(model_id, tokens_path) or SpringHFLLM(model=spring_model)"
-            raise SettingsError(msg)
-        chosen = {n: v for n in (*_LOADING, *_RULES) if (v := getattr(self, n)) is not None}
-        return SpringModel.from_pretrained(self.model_id, self.tokens_path, **chosen)
-
-    def _adopt(self, model: SpringModel) -> SpringModel:
-        given = [n for n in ("model_id", "tokens_path", *_LOADING) if getattr(self, n) not in (None, "")]
-        if given:
-            msg = f"model= is loaded already, so {', '.join(given)} cannot apply; give one or the other"
-            raise SettingsError(msg)
-        chosen = {n: v for n in _RULES if (v := getattr(self, n)) is not None}
-        return model.with_changes(**chosen) if chosen else model
+        return aeach(self._pieces(lambda: self._parts(messages, kwargs)), _chat)
 
     def _arguments(self, changes: dict[str, Any]) -> dict[str, Any]:
         """Returns k and settings for a call; None in `changes` means as configured."""
-        own = {n: v for n in _PER_CALL if (v := getattr(self, n)) is not None}
-        return own | {n: v for n, v in changes.items() if v is not None or n not in _PER_CALL}
+        own = {n: v for n in PER_CALL if (v := getattr(self, n)) is not None}
+        given = {n: v for n, v in translated(changes).items() if v is not None or n not in PER_CALL}
+        return adapters.call_settings(own, given)
 
-    def _prompt(self, asked: str | Sequence[ChatMessage], formatted: bool) -> str | RagPrompt:
+    def _prompt(
+        self, asked: str | Sequence[ChatMessage], formatted: bool, arguments: dict[str, Any]
+    ) -> str | RagPrompt:
         # Our own hooks need not write a string: the parts know by which rule the boundary was found.
         if not isinstance(asked, str):
             of_chat = self.messages_to_prompt or messages_to_prompt
             messages = check_messages(asked)
-            return of_chat.parts(messages) if isinstance(of_chat, ChatPrompt) else of_chat(messages)
+            if not isinstance(of_chat, ChatPrompt):
+                return of_chat(messages)
+            room = arguments.get("max_new_tokens", self._spring.settings.max_new_tokens)
+            return of_chat.parts(messages, room, arguments.get("k", self._spring.k))
         of_text = self.completion_to_prompt
         if formatted or of_text is None:
             return asked
@@ -287,18 +266,23 @@ class SpringHFLLM(CustomLLM):
 
     def _answer(self, asked: str | Sequence[ChatMessage], changes: dict[str, Any], formatted: bool = False) -> _Part:
         with unswallowed():
-            (done,) = self._spring.generate(self._prompt(asked, formatted), **self._arguments(changes))
+            arguments = self._arguments(changes)
+            (done,) = self._spring.generate(self._prompt(asked, formatted, arguments), **arguments)
         return _Part(done.text, None, done.info())
 
     def _parts(
         self, asked: str | Sequence[ChatMessage], changes: dict[str, Any], formatted: bool = False
     ) -> Generator[_Part, None, None]:
         with unswallowed():
-            return _accumulated(self._spring.stream(self._prompt(asked, formatted), **self._arguments(changes)))
+            arguments = self._arguments(changes)
+            return _accumulated(self._spring.stream(self._prompt(asked, formatted, arguments), **arguments))
+
+    def _pieces(self, start: Callable[[], Iterator[_Part]]) -> AsyncGenerator[_Part, None]:
+        return worker.iterate(self._spring.frozen, start)
 
 
 class _Part(NamedTuple):
-    """The answer so far, what is new of it, and (at the end) what was done."""
+    """The answer so far, its newest piece, and (at the end) what was done."""
 
     text: str
     delta: str | None
@@ -332,19 +316,3 @@ def _raw(part: _Part) -> dict[str, Any]:
     # LlamaIndex's TokenCountingHandler reads counts from here and nowhere else.
     usage = {name: part.info[name] for name in ("prompt_tokens", "completion_tokens")}
     return {**part.info, "usage": usage}
-
-
-def _each(
-    parts: Generator[_Part, None, None], convert: Callable[[_Part], _Response]
-) -> Generator[_Response, None, None]:
-    with closing(parts):
-        for part in parts:
-            yield convert(part)
-
-
-async def _aeach(
-    backbone: Backbone, start: Callable[[], Iterator[_Part]], convert: Callable[[_Part], _Response]
-) -> AsyncGenerator[_Response, None]:
-    async with aclosing(aio.iterate(backbone, start)) as parts:
-        async for part in parts:
-            yield convert(part)

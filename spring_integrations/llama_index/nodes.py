@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, MetadataMode, Node, NodeWithScore
 
-from spring_integrations.prompt import mark_passage, neutralize
+from spring_integrations.prompts import mark_passage, neutralize, neutralize_label
 
 
 def mark_nodes(nodes: Sequence[NodeWithScore], special_tokens: Iterable[str] = ()) -> list[NodeWithScore]:
@@ -30,7 +30,7 @@ def _mark(node: BaseNode, special_tokens: tuple[str, ...]) -> BaseNode:
         "excluded_embed_metadata_keys": list(node.excluded_embed_metadata_keys),
     }
     shown = node.get_metadata_str(MetadataMode.LLM)
-    harmless = neutralize(shown, special_tokens)
+    harmless = _harmless_metadata(node, special_tokens)
     template = getattr(node, "text_template", None)
     if template and harmless != shown:
         # The LLM sees the harmless text; the metadata themselves stay as the index has them.
@@ -42,3 +42,14 @@ def _mark(node: BaseNode, special_tokens: tuple[str, ...]) -> BaseNode:
     elif text:
         changes["text"] = mark_passage(text, special_tokens)
     return node.model_copy(update=changes)
+
+
+def _harmless_metadata(node: BaseNode, special_tokens: tuple[str, ...]) -> str:
+    """Returns the metadata as the LLM is to see them: what the user's template writes around them stays."""
+    kept = {key: value for key, value in node.metadata.items() if key not in node.excluded_llm_metadata_keys}
+    clean = {
+        neutralize_label(key, special_tokens): neutralize_label(str(value), special_tokens)
+        for key, value in kept.items()
+    }
+    cleaned = node.model_copy(update={"metadata": clean, "excluded_llm_metadata_keys": []})
+    return neutralize(cleaned.get_metadata_str(MetadataMode.LLM), special_tokens)

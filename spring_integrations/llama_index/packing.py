@@ -11,8 +11,8 @@ from llama_index.core.node_parser.text.token import TokenTextSplitter
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.response_synthesizers.refine import DEFAULT_RESPONSE_PADDING_SIZE
 
-from spring_integrations.backbone import Backbone
-from spring_integrations.prompt import MARK
+from spring_integrations.prompts import MARK
+from spring_integrations.runtime.backbone import Backbone
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
@@ -39,13 +39,10 @@ class SpringPromptHelper(PromptHelper):
 
 def token_counter(backbone: Backbone) -> Callable[[str], list[int]]:
     """Returns text to ids, without special tokens, and with room for a number where a passage ends."""
-    with backbone.text_lock:
-        number = list(backbone.tokenizer(_NUMBER, add_special_tokens=False).input_ids)
+    number = backbone.text_ids(_NUMBER)
 
     def encode(text: str) -> list[int]:
-        with backbone.text_lock:
-            ids = list(backbone.tokenizer(text, add_special_tokens=False).input_ids)
-        return ids + number * text.count(MARK)
+        return backbone.text_ids(text) + number * text.count(MARK)
 
     return encode
 

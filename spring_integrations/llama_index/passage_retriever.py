@@ -26,6 +26,11 @@ class PassageRetriever(BaseRetriever):
     ) -> None:
         """Keeps the index.
 
+        Args:
+            index: what searches.
+            similarity_top_k: passages to return.
+            callback_manager: LlamaIndex's.
+
         Raises:
             SettingsError: if it has no `search`.
         """

@@ -17,7 +17,7 @@ class SpringNodePostprocessor(BaseNodePostprocessor):
     """
 
     special_tokens: tuple[str, ...] = ()
-    """Control tokens of the tokenizer (`llm.special_tokens`); the common ones are known without them."""
+    """Further texts to be neutralised; our LLM knows the control tokens of its own tokenizer."""
 
     @classmethod
     def class_name(cls) -> str:

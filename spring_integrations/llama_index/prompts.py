@@ -14,7 +14,7 @@ from typing import Any
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.prompt_type import PromptType
 
-from spring_integrations.prompt import MARK, RagPrompt
+from spring_integrations.prompts import MARK, RagPrompt
 
 _ANSWER_FROM_CONTEXT = "{context_str}\n\nQuestion: {query_str}\nAnswer:"
 _REFINE_BY_CONTEXT = "{context_msg}\n\nQuestion: {query_str}\nAnswer so far: {existing_answer}\nAnswer:"

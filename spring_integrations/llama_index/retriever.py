@@ -28,8 +28,7 @@ class SpringRetriever(BaseRetriever):
 
         Args:
             retriever: any LlamaIndex retriever.
-            special_tokens: control tokens of the tokenizer (`llm.special_tokens`); the common ones
-                are known without them.
+            special_tokens: further texts to be neutralised; our LLM knows the control tokens of its own tokenizer.
             callback_manager: of this retriever; None takes the wrapped one's.
 
         Raises:

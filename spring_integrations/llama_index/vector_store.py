@@ -8,11 +8,12 @@ from dataclasses import replace
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQuery
 
+from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import SettingsError
 from spring_integrations.llama_index.passages import as_node, as_passage
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import check_top
-from spring_integrations.retrieval.embedders import Embedder, embed_passages, query_vectors
+from spring_integrations.retrieval.embedders import Embedder, embed_passages, passage_lengths, query_vectors
 from spring_integrations.retrieval.ingest import CONTENT, ID, Vectors, WrappedStore, stored_marks
 
 
@@ -40,31 +41,42 @@ class PassageVectorStore(WrappedStore):
         super().__init__(store, batch_size)
         self.embedder = embedder
 
-    def search(self, query: str, k: int = 3) -> list[Passage]:
-        """Returns the k nearest passages with the store's similarities, best first.
+    @renamed_keyword(k="top")
+    def search(self, query: str, top: int = 3) -> list[Passage]:
+        """Returns the `top` nearest passages with the store's similarities, best first.
 
         Raises:
-            SettingsError: if k is below 1.
+            SettingsError: if `top` is below 1.
         """
-        return self.search_many([query], k)[0]
+        return self.search_many([query], top)[0]
 
-    def search_many(self, queries: Sequence[str], k: int = 3) -> list[list[Passage]]:
+    @renamed_keyword(k="top")
+    def search_many(self, queries: Sequence[str], top: int = 3) -> list[list[Passage]]:
         """Returns what `search` returns, for each query; the queries are embedded together."""
-        check_top(k)
+        check_top(top)
         vectors = query_vectors(self.embedder, queries)
-        found = [self.store.query(VectorStoreQuery(query_embedding=v, similarity_top_k=k)) for v in vectors]
+        found = [self.store.query(VectorStoreQuery(query_embedding=v, similarity_top_k=top)) for v in vectors]
         return [[_as_found(n, s) for n, s in zip(f.nodes or [], f.similarities or [], strict=True)] for f in found]
 
     def held(self, keys: list[str]) -> dict[str, str]:
         """Returns the content hashes of those keys that are in."""
         return {node.node_id: node.metadata.get(CONTENT, "") for node in self.store.get_nodes(node_ids=keys)}
 
+    def lengths(self, passages: list[Passage]) -> list[int]:
+        """Returns how long each passage is for the embedder."""
+        return passage_lengths(self.embedder, passages)
+
     def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
         """Yields vectors of the passages' titles and texts, a batch of the embedder at a time."""
         return embed_passages(self.embedder, passages)
 
     def write(self, passages: dict[str, Passage], vectors: Vectors) -> None:
-        """Writes passages by key, in place of what stands there."""
+        """Writes passages by key, in place of what is there.
+
+        Args:
+            passages: with ids.
+            vectors: one for each passage, [passages, d].
+        """
         nodes: list[BaseNode] = []
         for (key, passage), vector in zip(passages.items(), vectors, strict=True):
             marks = stored_marks(passage)

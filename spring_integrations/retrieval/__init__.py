@@ -11,10 +11,12 @@ from spring_integrations.retrieval.hybrid import HybridIndex
 from spring_integrations.retrieval.live import LiveIndex
 from spring_integrations.retrieval.readers.chunks import split_text
 from spring_integrations.retrieval.rerank import RerankedIndex
+from spring_integrations.retrieval.shards import BM25Shards
 from spring_integrations.retrieval.store import PassageStore
 
 __all__ = [
     "BM25Index",
+    "BM25Shards",
     "DPREmbedder",
     "Embedder",
     "HybridIndex",

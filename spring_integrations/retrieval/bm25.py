@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -15,10 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
+from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import DataError, SettingsError, StorageError
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.ingest import OnConflict, content_of, key_of, new_passages
+from spring_integrations.retrieval.ingest import WRITER_WAIT, OnConflict, content_of, key_of, new_passages
+from spring_integrations.retrieval.words import DEFAULT_LANGUAGE, Tokenizer, Words
+from spring_integrations.text import storable_value
+
+log = logging.getLogger(__name__)
 
 DEFAULT_TOP = 3
 POINTER = "current.json"
@@ -26,12 +33,20 @@ _WORDS, _LENGTHS = "words.npy", "lengths.npy"
 
 
 class BM25Index:
-    """A BM25 index (k1 = 1.5, b = 0.75, English stop words left out); make one with `build` or `load`.
+    """A BM25 index (k1 = 1.5, b = 0.75) for texts in any language; make one with `build` or `load`.
+
+    Words are compared without case, ligatures, full widths and vowel points; where a script has no spaces
+    between words, characters and pairs of them take their place. Stop words, stems and any other way of
+    splitting are set by `build` and stay with the index.
 
     It never changes: `extended` returns another one. Safe to call from several threads.
+
+    >>> index = BM25Index.build([Passage("Lima is the capital of Peru."), Passage("Oslo is the capital of Norway.")])
+    >>> index.search("the capital of Norway", 1)[0].text
+    'Oslo is the capital of Norway.'
     """
 
-    def __init__(self, index: Any, passages: Sequence[Passage], words: Any, lengths: Any) -> None:
+    def __init__(self, index: Any, passages: Sequence[Passage], words: Any, lengths: Any, split: Words) -> None:
         """Keeps a `bm25s.BM25` index and its passages, in the same order.
 
         Args:
@@ -39,34 +54,54 @@ class BM25Index:
             passages: a sequence that may be read from disk.
             words: int32 ids of all passages' words, one passage after the other.
             lengths: int64 number of words of each passage.
+            split: how texts become words.
         """
         self._index = index
         self._passages = passages
         self._words = words
         self._lengths = lengths
+        self._split = split
 
     def __len__(self) -> int:
         """Number of passages."""
         return len(self._passages)
 
     @classmethod
-    def build(cls, passages: Iterable[Passage], *, on_conflict: OnConflict = "error") -> BM25Index:
+    def build(
+        cls,
+        passages: Iterable[Passage],
+        *,
+        on_conflict: OnConflict = "error",
+        language: str = DEFAULT_LANGUAGE,
+        stemmer: bool = False,
+        tokenizer: Tokenizer | None = None,
+    ) -> BM25Index:
         """Indexes passages, titles included; one that is given twice is indexed once.
 
         Args:
             passages: the passages.
             on_conflict: what to do with two passages of one id and other content.
+            language: code of the language whose stop words are left out, such as "en" or "de"; "" leaves
+                none out. Passages may be in any language.
+            stemmer: whether words are cut to their stems by the rules of that language.
+            tokenizer: splits questions and passages into words in place of ours.
 
         Raises:
             DataError: if there is nothing to index, or two passages have one id and other content.
-            MissingExtraError: if bm25s is not installed.
+            SettingsError: if the language is not known, or has no stemmer.
+            MissingExtraError: if bm25s is not installed, or PyStemmer where stems are asked for.
         """
-        return _indexed([], [], {}, list(new_passages(passages, {}, on_conflict).values()))
+        split = Words(language, stemmer, tokenizer)
+        return _indexed([], [], {}, list(new_passages(passages, {}, on_conflict).values()), split)
 
     def extended(self, passages: Iterable[Passage], *, on_conflict: OnConflict = "error") -> BM25Index:
         """Returns an index of these passages and the new ones among others; only the new ones are split into words.
 
         The scores are those of an index built of all of them at once: every passage counts in them.
+
+        Args:
+            passages: to add.
+            on_conflict: what happens to an id that is in already with another content: "error" or "replace".
 
         Raises:
             DataError: if two passages have one id and other content.
@@ -78,7 +113,9 @@ class BM25Index:
         kept = [i for i, key in enumerate(known) if key not in new]
         words = _split(self._words, self._lengths)
         vocabulary = {word: i for word, i in self._index.vocab_dict.items() if word}  # "" is bm25s' own
-        return _indexed([self._passages[i] for i in kept], [words[i] for i in kept], vocabulary, list(new.values()))
+        return _indexed(
+            [self._passages[i] for i in kept], [words[i] for i in kept], vocabulary, list(new.values()), self._split
+        )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the index to a folder, in place of one that is there; readers of that one go on undisturbed.
@@ -88,7 +125,10 @@ class BM25Index:
             DataError: if a passage's metadata cannot be written as JSON.
         """
         root = Path(folder).expanduser()
-        version = uuid.uuid4().hex
+        with only_writer(root, wait=WRITER_WAIT):
+            self._write(root, uuid.uuid4().hex)
+
+    def _write(self, root: Path, version: str) -> None:
         try:
             self._index.save(
                 root / version,
@@ -99,7 +139,8 @@ class BM25Index:
             np.save(root / version / _WORDS, self._words)
             np.save(root / version / _LENGTHS, self._lengths)
             pointer = root / version / POINTER
-            pointer.write_text(json.dumps({"version": version, "passages": len(self)}), encoding="utf-8")
+            made = {"version": version, "passages": len(self), "words": self._split.as_settings()}
+            pointer.write_text(json.dumps(made), encoding="utf-8")
             pointer.replace(root / POINTER)
         except (OSError, TypeError) as error:
             shutil.rmtree(root / version, ignore_errors=True)
@@ -111,66 +152,146 @@ class BM25Index:
                 shutil.rmtree(old, ignore_errors=True)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = True) -> BM25Index:
+    def load(
+        cls, folder: str | os.PathLike[str], *, mmap: bool = True, tokenizer: Tokenizer | None = None
+    ) -> BM25Index:
         """Loads an index that `save` wrote.
 
         Args:
             folder: where it is.
             mmap: whether scores and passages stay on disk and are mapped into memory, so that an index
                 larger than the memory can be searched; False reads all of it.
+            tokenizer: the one that the index was built with, if that was not ours.
 
         Raises:
-            DataError: if there is no such index, or it is damaged.
+            DataError: if there is no such index, it is damaged, or the tokenizer is another one.
         """
-        bm25s = require("bm25s", extra="retrieval")
         root = Path(folder).expanduser()
+        while (index := cls._read(root, mmap, tokenizer)) is None:
+            pass
+        return index
+
+    @classmethod
+    def _read(cls, root: Path, mmap: bool, tokenizer: Tokenizer | None) -> BM25Index | None:
+        """Returns the index that is current; None if a writer replaced it while it was read."""
+        pointer = _pointer(root)
         try:
-            pointer = json.loads((root / POINTER).read_text(encoding="utf-8"))
-            home = root / pointer["version"]
-            index = bm25s.BM25.load(home, mmap=mmap, load_corpus=True, show_progress=False)
-            words, lengths = (np.load(home / name, mmap_mode="r" if mmap else None) for name in (_WORDS, _LENGTHS))
+            return cls._loaded(root, pointer, mmap, tokenizer)
+        except DataError:
+            raise
         except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
+            if pointer is not None and _pointer(root) not in (None, pointer):
+                return None
             msg = f"there is no whole BM25 index in {str(root)!r}: {error}"
             raise DataError(msg) from error
+
+    @classmethod
+    def _loaded(cls, root: Path, pointer: dict[str, Any], mmap: bool, tokenizer: Tokenizer | None) -> BM25Index:
+        home = root / pointer["version"]
+        index = require("bm25s", extra="retrieval").BM25.load(home, mmap=mmap, load_corpus=True, show_progress=False)
+        words, lengths = (np.load(home / name, mmap_mode="r" if mmap else None) for name in (_WORDS, _LENGTHS))
+        split = Words.from_settings(pointer["words"], tokenizer)
         stored = _Stored(index.corpus)
         index.corpus = None  # else its search would look up passages itself, from several threads at once
         if not len(stored) == len(lengths) == pointer["passages"]:
             msg = f"the BM25 index in {str(root)!r} is damaged: {len(stored)} of {pointer['passages']} passages"
             raise DataError(msg)
-        return cls(index, stored if mmap else tuple(stored), words, lengths)
+        return cls(index, stored if mmap else tuple(stored), words, lengths, split)
 
-    def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
-        """Returns the k best passages with their scores, best first; all if there are fewer.
+    @renamed_keyword(k="top")
+    def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:
+        """Returns the `top` best passages with their scores, best first, if they share a word with the question.
 
         Raises:
-            SettingsError: if k is below 1.
+            SettingsError: if `top` is below 1.
         """
-        return self.search_many([query], k)[0]
+        return self.search_many([query], top)[0]
 
-    def search_many(self, queries: Sequence[str], k: int = DEFAULT_TOP) -> list[list[Passage]]:
+    @renamed_keyword(k="top")
+    def search_many(self, queries: Sequence[str], top: int = DEFAULT_TOP) -> list[list[Passage]]:
         """Returns what `search` returns, for each query.
 
+        A question none of whose words is in any passage finds nothing, which is logged.
+
         Raises:
-            SettingsError: if k is below 1.
+            SettingsError: if `top` is below 1.
         """
-        check_top(k)
-        if not queries:
-            return []
-        bm25s = require("bm25s", extra="retrieval")
-        words = bm25s.tokenize(list(queries), stopwords="en", return_ids=False, show_progress=False)
-        found = self._index.retrieve(words, k=min(k, len(self)), show_progress=False)
-        return [
-            [replace(self._passages[int(i)], score=float(score)) for i, score in zip(rows, scores, strict=True)]
-            for rows, scores in zip(found.documents, found.scores, strict=True)
-        ]
+        check_top(top)
+        rankings, unknown = self.rankings(queries, top)
+        log_unknown([queries[i] for i in unknown])
+        return rankings
+
+    def rankings(self, queries: Sequence[str], top: int) -> tuple[list[list[Passage]], list[int]]:
+        """Returns what `search_many` returns, and the numbers of the queries without a known word.
+
+        Args:
+            queries: the questions.
+            top: passages for each.
+        """
+        split = [[word for word in ws if word in self.vocabulary] for ws in self._split.of_queries(queries)]
+        asked = [i for i, words in enumerate(split) if words]
+        unknown = [i for i, words in enumerate(split) if not words]
+        rankings: list[list[Passage]] = [[] for _ in queries]
+        if not asked:
+            return rankings, unknown
+        found = self._index.retrieve([split[i] for i in asked], k=min(top, len(self)), show_progress=False)
+        for i, rows, scores in zip(asked, found.documents, found.scores, strict=True):
+            best = zip(rows, scores, strict=True)
+            rankings[i] = [replace(self._passages[int(row)], score=float(s)) for row, s in best if s > 0]
+        return rankings, unknown
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Ids of the words; "" is bm25s' own."""
+        found: Mapping[str, int] = self._index.vocab_dict
+        return found
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """Scores by word, as a sparse matrix in columns: "data", "indices" (passages) and "indptr" (words)."""
+        found: dict[str, Any] = self._index.scores
+        return found
+
+    @property
+    def lengths(self) -> Any:
+        """Number of words of each passage, int64 [passages]."""
+        return self._lengths
+
+    @property
+    def k1(self) -> float:
+        """How soon more of the same word adds little."""
+        return float(self._index.k1)
+
+    @property
+    def b(self) -> float:
+        """How much the length of a passage counts."""
+        return float(self._index.b)
 
 
-def check_top(k: int) -> int:
+def log_unknown(queries: Sequence[str]) -> None:
+    """Logs the questions of which no word is known, if there are any."""
+    if queries:
+        log.warning(
+            "no word of %d question(s) is in the BM25 index, so it finds nothing for them: %.200r",
+            len(queries),
+            queries[0],
+        )
+
+
+def _pointer(root: Path) -> Any:
+    """Returns what says which version of an index is current; None if nothing does."""
+    try:
+        return json.loads((root / POINTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def check_top(top: int) -> int:
     """Returns the number of passages to retrieve; raises SettingsError unless it is at least 1."""
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        msg = f"k={k!r} passages asked for, but at least 1 must be retrieved"
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        msg = f"top={top!r} passages asked for, but at least 1 must be retrieved"
         raise SettingsError(msg)
-    return k
+    return top
 
 
 class _Stored(Sequence[Passage]):
@@ -190,7 +311,9 @@ class _Stored(Sequence[Passage]):
 
 
 def _as_record(passage: Passage) -> dict[str, Any]:
-    return {"text": passage.text, "title": passage.title, "id": passage.id, "metadata": dict(passage.metadata)}
+    record = {"text": passage.text, "title": passage.title, "id": passage.id, "metadata": dict(passage.metadata)}
+    made: dict[str, Any] = storable_value(record)
+    return made
 
 
 def _split(words: Any, lengths: Any) -> list[list[int]]:
@@ -200,19 +323,21 @@ def _split(words: Any, lengths: Any) -> list[list[int]]:
 
 
 def _indexed(
-    kept: list[Passage], kept_words: list[list[int]], vocabulary: dict[str, int], new: list[Passage]
+    kept: list[Passage],
+    kept_words: list[list[int]],
+    vocabulary: dict[str, int],
+    new: list[Passage],
+    split: Words,
 ) -> BM25Index:
     """Indexes passages whose words are known, and others whose words join the vocabulary."""
     passages = kept + new
-    tokenizer = require("bm25s.tokenization", extra="retrieval").Tokenizer(stopwords="en")
-    tokenizer.word_to_id = vocabulary
-    texts = [p.titled() for p in new]
-    words = kept_words + tokenizer.tokenize(texts, update_vocab=True, show_progress=False, allow_empty=False)
+    new_words = split.of_passages(p.titled() for p in new)
+    words = kept_words + [[vocabulary.setdefault(word, len(vocabulary)) for word in ws] for ws in new_words]
     if not any(words):
         msg = f"none of the {len(passages)} passages holds a word to index; give passages with text"
         raise DataError(msg)
     index = require("bm25s", extra="retrieval").BM25()
-    index.index((words, tokenizer.word_to_id), show_progress=False)
+    index.index((words, vocabulary), show_progress=False)
     lengths = np.fromiter(map(len, words), np.int64, len(words))
     flat = np.fromiter(chain.from_iterable(words), np.int32, int(lengths.sum()))
-    return BM25Index(index, tuple(passages), flat, lengths)
+    return BM25Index(index, tuple(passages), flat, lengths, split)

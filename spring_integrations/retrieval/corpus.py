@@ -7,13 +7,27 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
-from spring_integrations.errors import DataError, SettingsError
+from spring_integrations._choices import check_choice
+from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.readers.chunks import PASSAGE_WORDS, Chunker, TextSplitter
-from spring_integrations.retrieval.readers.files import DOCUMENTS, READERS, Format, check_corpus, find_files, wanted
+from spring_integrations.retrieval.readers import markdown
+from spring_integrations.retrieval.readers.chunks import PASSAGE_WORDS, Chunker, TextSplitter, prose
+from spring_integrations.retrieval.readers.files import (
+    DOCUMENTS,
+    READERS,
+    TABLES,
+    Format,
+    check_corpus,
+    find_files,
+    wanted,
+)
 from spring_integrations.retrieval.readers.source import Located
+from spring_integrations.retrieval.readers.tables import Quoting
+from spring_integrations.retrieval.window import Window
+from spring_integrations.text_encodings import check_encoding
+from spring_integrations.text_files import TextFile
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +45,36 @@ def read_passages(
     splitter: TextSplitter | None = None,
     on_bad_record: OnBadRecord = "error",
     report: Callable[[DataError], None] | None = None,
+    encoding: str | None = None,
+    quoting: Quoting = "auto",
+    embedder: Any = None,
 ) -> list[Passage]:
     """Reads a corpus into memory; `iter_passages` says what is read and what the arguments mean.
 
     A passage that occurs several times is read once.
 
+    Args:
+        path: a file or folder.
+        words: length of a passage in words.
+        format: of the files; "auto" goes by their names.
+        splitter: cuts a text into passages; None means `split_text`.
+        on_bad_record: "error" or "skip".
+        report: told of what was skipped.
+        encoding: of the files; None finds it out.
+        quoting: of CSV and TSV files: "auto", "csv" or "none".
+        embedder: that the passages are for; none is made longer than it reads.
+
     Raises:
-        DataError: as `iter_passages`; an id that stands for two different passages is a bad record too,
+        DataError: as `iter_passages`; an id of two different passages is a bad record too,
             with both places.
     """
-    corpus = _Corpus(Path(path), format, Chunker(words, splitter), on_bad_record, report)
+    chunker = Chunker(words, splitter, Window.of(embedder))
+    corpus = _Corpus(path, format, chunker, on_bad_record, report, encoding, quoting)
     known: dict[str, Located] = {}
     for place, passage in corpus.passages():
         first_place, first = known.setdefault(passage.id, (place, passage))
         if (first.title, first.text) != (passage.title, passage.text):
-            corpus.leave_out(DataError(f"{place}: the id {passage.id!r} stands for another passage in {first_place}"))
+            corpus.leave_out(DataError(f"{place}: the id {passage.id!r} is that of another passage in {first_place}"))
     return [passage for _, passage in known.values()]
 
 
@@ -57,16 +86,22 @@ def iter_passages(
     splitter: TextSplitter | None = None,
     on_bad_record: OnBadRecord = "error",
     report: Callable[[DataError], None] | None = None,
+    encoding: str | None = None,
+    quoting: Quoting = "auto",
+    embedder: Any = None,
 ) -> Iterator[Passage]:
     """Yields the passages of a file, or of all files in a folder and its subfolders, in flat memory.
 
     Documents are text, Markdown, HTML and PDF files. They are split into passages with the title of the
-    document, and with "part", the number of the passage in its file, and in a PDF "page" as metadata.
+    document, and with "part", the number of the passage in its file, in a PDF "page", and what a Markdown
+    file's front matter says as metadata. Tables and code in Markdown stay whole where they fit.
 
-    Dumps are JSON Lines and tab-separated values in the layouts of Tevatron, BEIR, DPR, MS MARCO, Pyserini
-    and FlashRAG (see `read_jsonl`, `read_tsv`, `read_msmarco`). A record is a passage already and stays
-    whole up to four times `words`; a longer one is split, with "part" and the record's id, "record_id",
-    as metadata. The other fields of a record become metadata.
+    Dumps are JSON Lines, CSV and tab-separated values in the layouts of Tevatron, BEIR, DPR, MS MARCO,
+    Pyserini and FlashRAG (see `read_jsonl`, `read_csv`, `read_tsv`, `read_msmarco`). A record is a passage
+    already and stays whole up to four times `words`; a longer one, or one that the embedder does not read
+    to its end, is split, with "part", the record's id, "record_id", and the passage's place in the record's
+    text, "start_index" and "end_index", as metadata. The other fields of a record become metadata; those
+    whose names vector stores do not take are renamed or left out, with a warning.
 
     Every passage has the name of its file as metadata, "source". Its id is that of its record, with "#1",
     "#2" … if that was split; where there is none, a hash of title and text, so that the same content
@@ -81,19 +116,27 @@ def iter_passages(
         words: length of a passage (see `split_text`).
         format: "auto" goes by the name of each file and, where that says nothing, by its first line;
             "documents" does too, and leaves out dumps; any other reads all files as what it says.
-            "tsv" has a header and quotes fields as CSV does (DPR), "msmarco" neither.
+            "csv" and "tsv" have a header, "msmarco" has none and no quotes.
         splitter: a text splitter of LangChain or LlamaIndex that takes the place of ours, for records
             too. A text file of more than 250,000 characters goes through it in parts.
         on_bad_record: whether a record, page or file that cannot be read is an error, or left out. What
             is left out is counted, and the first few are named in a warning at the end.
         report: called with the error of everything that is left out.
+        encoding: of the files, by any name that browsers or Python know; a byte order mark counts more.
+            None takes what an HTML page declares, else UTF-8, and where a file is not that, a guess, with
+            a warning. A byte that does not fit costs one U+FFFD.
+        quoting: whether a CSV or TSV file quotes fields as CSV does ("csv"), or quotes are plain text
+            ("none"); "auto" tells it by each file.
+        embedder: of the index that the passages are for; none is made longer than it reads, measured in its
+            own tokens.
 
     Raises:
         DataError: for a bad record, with its place; if there is no such path or no readable text.
         MissingExtraError: if the package that reads a file's format is not installed.
         SettingsError: if a setting has an impossible value.
     """
-    corpus = _Corpus(Path(path), format, Chunker(words, splitter), on_bad_record, report)
+    chunker = Chunker(words, splitter, Window.of(embedder))
+    corpus = _Corpus(path, format, chunker, on_bad_record, report, encoding, quoting)
     return (passage for _, passage in corpus.passages())
 
 
@@ -107,16 +150,18 @@ class _Corpus:
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         format: Format,
         chunker: Chunker,
         on_bad_record: OnBadRecord,
         report: Callable[[DataError], None] | None,
+        encoding: str | None,
+        quoting: Quoting,
     ) -> None:
-        if on_bad_record not in get_args(OnBadRecord):
-            msg = f"on_bad_record={on_bad_record!r} is unknown; choose one of {', '.join(get_args(OnBadRecord))}"
-            raise SettingsError(msg)
-        self._root = path.expanduser()
+        self._codec = check_encoding(encoding)
+        self._quoting = check_choice("quoting", quoting, Quoting)
+        check_choice("on_bad_record", on_bad_record, OnBadRecord)
+        self._root = Path(path).expanduser()
         self._format = format
         self._chunker = chunker
         self._on_bad_record = on_bad_record
@@ -132,10 +177,11 @@ class _Corpus:
             DataError: for a bad record if those are errors, and if there is no passage at all.
         """
         files = passages = 0
-        for kind, file in self._good(find_files(self._root, self._format)):
+        for kind, file in self._good(find_files(self._root, self._format, self._codec)):
             files += 1
-            split = self._documents if kind in DOCUMENTS else self._records
-            for passage in split(self._good(READERS[kind](file)), file.name):
+            wholes = self._good(self._read(kind, file))
+            split = self._documents(kind, wholes, file.name) if kind in DOCUMENTS else self._records(wholes, file.name)
+            for passage in split:
                 yield passage
                 passages += 1
         self._finish(files, passages)
@@ -156,25 +202,33 @@ class _Corpus:
             else:
                 yield item
 
-    def _documents(self, wholes: Iterator[Located], source: str) -> Iterator[Located]:
+    def _read(self, kind: str, file: TextFile) -> Iterator[Located | DataError]:
+        return TABLES[kind](file, self._quoting) if kind in TABLES else READERS[kind](file)
+
+    def _documents(self, kind: str, wholes: Iterator[Located], source: str) -> Iterator[Located]:
         part = 0
+        blocks = markdown.blocks if kind == "markdown" else prose
         for place, whole in wholes:
-            for piece in self._chunker.document(whole.text):
+            title = self._chunker.title(whole.title)
+            for piece in self._chunker.document(whole.text, title, blocks):
                 part += 1
                 metadata = {"source": source, "part": part, **whole.metadata}
-                yield place, Passage(piece, whole.title, content_id(whole.title, piece), metadata=metadata)
+                yield place, Passage(piece.text, title, content_id(title, piece.text), metadata=metadata)
 
     def _records(self, wholes: Iterator[Located], source: str) -> Iterator[Located]:
         for place, whole in wholes:
-            pieces = list(self._chunker.record(whole.text))
+            title = self._chunker.title(whole.title)
+            pieces = list(self._chunker.record(whole.text, title))
             for part, piece in enumerate(pieces, 1):
                 key, metadata = whole.id, {"source": source, **whole.metadata}
                 if len(pieces) > 1:
                     metadata["part"] = part
+                    if piece.start >= 0:
+                        metadata |= {"start_index": piece.start, "end_index": piece.end}
                     if whole.id:
                         metadata["record_id"] = whole.id
                         key = f"{whole.id}#{part}"
-                yield place, Passage(piece, whole.title, key or content_id(whole.title, piece), metadata=metadata)
+                yield place, Passage(piece.text, title, key or content_id(title, piece.text), metadata=metadata)
 
     def _finish(self, files: int, passages: int) -> None:
         root, first = os.fspath(self._root), "; ".join(self._shown)

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from spring_integrations._choices import check_size
 from spring_integrations._optional import require
 from spring_integrations.errors import BackboneError
-from spring_integrations.retrieval.embedders import DEFAULT_BATCH
-from spring_integrations.retrieval.recipes import DPR, Similarity
+from spring_integrations.retrieval.recipes import DEFAULT_BATCH, DPR, Similarity
+from spring_integrations.text import storable
 
 QUESTION_MODEL = "facebook/dpr-question_encoder-single-nq-base"
 PASSAGE_MODEL = "facebook/dpr-ctx_encoder-single-nq-base"
@@ -49,7 +50,7 @@ class DPREmbedder:
         self._device = device or require("sentence_transformers.util", extra="retrieval").get_device_name()
         self._question = _load("DPRQuestionEncoder", question_model, self._device)
         self._passage = _load("DPRContextEncoder", passage_model, self._device)
-        self.batch_size = batch_size
+        self.batch_size = check_size("batch_size", batch_size)
         self._lock = threading.Lock()  # fast tokenizers keep per-call state
 
     @property
@@ -67,6 +68,16 @@ class DPREmbedder:
     def similarity(self) -> Similarity:
         """How vectors are to be compared: by inner product."""
         return self.recipe.similarity
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a passage that the encoder reads, special tokens included."""
+        return min(MAX_TOKENS, int(self._passage[0].config.max_position_embeddings))
+
+    def count_tokens(self, text: str) -> int:
+        """Returns how many tokens the passage encoder makes of a text, if it reads all of it."""
+        with self._lock:
+            return len(self._passage[1](storable(text), truncation=False, verbose=False)["input_ids"])
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Returns a vector for each passage, of the passage encoder."""
@@ -89,10 +100,9 @@ class DPREmbedder:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), self.batch_size):
             part = order[start : start + self.batch_size]
+            given = [storable(texts[i]) for i in part]
             with self._lock, torch.inference_mode():
-                inputs = tokenizer(
-                    [texts[i] for i in part], padding=True, truncation=True, max_length=longest, return_tensors="pt"
-                )
+                inputs = tokenizer(given, padding=True, truncation=True, max_length=longest, return_tensors="pt")
                 found = model(**inputs.to(self._device)).pooler_output.float().tolist()
             for i, vector in zip(part, found, strict=True):
                 vectors[i] = vector

@@ -9,12 +9,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from spring_integrations._choices import check_size
 from spring_integrations._optional import require
 from spring_integrations.errors import BackboneError, SettingsError
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.recipes import RECIPES, Pooling, Recipe, Similarity, known_model, recipe_for
+from spring_integrations.retrieval.recipes import (
+    DEFAULT_BATCH,
+    RECIPES,
+    Pooling,
+    Recipe,
+    Similarity,
+    known_model,
+    recipe_for,
+)
+from spring_integrations.text import storable
 
-DEFAULT_BATCH = 32
+_NO_LIMIT = 10**6  # tokenizers without a limit name an enormous one
 _SIMILARITIES: dict[str, Similarity] = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
 
 
@@ -80,7 +90,7 @@ class SentenceEmbedder:
         self.recipe = recipe or _own_recipe(self._model, model_id, similarity)
         if self.recipe.pooling:
             _set_pooling(self._model, self.recipe.pooling)
-        self.batch_size = batch_size
+        self.batch_size = check_size("batch_size", batch_size)
         self._lock = threading.Lock()  # fast tokenizers keep per-call state
 
     @property
@@ -97,6 +107,25 @@ class SentenceEmbedder:
     def similarity(self) -> Similarity:
         """How vectors are to be compared."""
         return self.recipe.similarity
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens of a passage that the model reads, its prompt included; None if it has no limit."""
+        limit = self._model.max_seq_length
+        return int(limit) if limit is not None and limit < _NO_LIMIT else None
+
+    def count_tokens(self, text: str) -> int:
+        """Returns how many tokens the model makes of a passage with its prompt, if it reads all of it."""
+        with self._lock:
+            ids = self._model.tokenizer(self.recipe.as_passage(storable(text)), truncation=False, verbose=False)
+        return len(ids["input_ids"])
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Returns how many tokens of each passage the model reads, its prompt included."""
+        given = [self.recipe.as_passage(storable(text)) for text in texts]
+        with self._lock:
+            ids = self._model.tokenizer(given, truncation=False, verbose=False)["input_ids"]
+        return [min(len(row), self.max_tokens or len(row)) for row in ids]
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Returns a vector for each passage; its prompt is added here."""
@@ -115,7 +144,7 @@ class SentenceEmbedder:
             return []
         with self._lock:
             vectors = self._model.encode(
-                [with_prompt(text) for text in texts],
+                [with_prompt(storable(text)) for text in texts],
                 prompt="",  # the model's own would come on top of ours
                 batch_size=self.batch_size,
                 show_progress_bar=False,
@@ -131,6 +160,11 @@ class MiniLMEmbedder(SentenceEmbedder):
 
     def __init__(self, *, device: str | None = None, dtype: str = "float32", batch_size: int = DEFAULT_BATCH) -> None:
         """Loads the model (arguments as in `SentenceEmbedder`).
+
+        Args:
+            device: where it runs; None lets sentence-transformers choose.
+            dtype: type to load it in.
+            batch_size: texts embedded at a time.
 
         Raises:
             MissingExtraError: if its weights or sentence-transformers are not installed.
@@ -178,6 +212,11 @@ def _own_recipe(model: Any, model_id: str, similarity: Similarity | None) -> Rec
 def load_embedder(name: str, *, device: str | None = None, dtype: str = "float32") -> Embedder:
     """Loads an embedder by name: "minilm", "dpr", a short name such as "e5-base-v2", a hub id or a folder.
 
+    Args:
+        name: "minilm", "dpr", a known model, or a folder.
+        device: where it runs; None lets the library choose.
+        dtype: type to load it in.
+
     Raises:
         SettingsError: if the prompts of that model are not known.
         BackboneError: if it cannot be loaded.
@@ -193,21 +232,34 @@ def load_embedder(name: str, *, device: str | None = None, dtype: str = "float32
 
 
 def recipe_of(embedder: Embedder) -> Recipe:
-    """Returns an embedder's recipe; one of others adds its prompts by itself, and is compared by cosine."""
+    """Returns an embedder's recipe; another library's adds its own prompts and is compared by cosine."""
     recipe = getattr(embedder, "recipe", None)
     return recipe if isinstance(recipe, Recipe) else Recipe()
 
 
 def embed_passages(embedder: Embedder, passages: Sequence[Passage]) -> Iterator[list[list[float]]]:
     """Yields vectors of the passages' titles and texts, a batch of the embedder at a time."""
-    separator = recipe_of(embedder).title_separator
     size = getattr(embedder, "batch_size", DEFAULT_BATCH)
-    texts = [p.titled(separator) for p in passages]
+    texts = _texts(embedder, passages)
     return (embedder.embed_documents(texts[i : i + size]) for i in range(0, len(texts), size))
+
+
+def passage_lengths(embedder: Embedder, passages: Sequence[Passage]) -> list[int]:
+    """Returns how long passages are for an embedder: in tokens if it counts them, else in characters."""
+    texts = _texts(embedder, passages)
+    count = getattr(embedder, "lengths", None)
+    found: list[int] = count(texts) if count else [len(text) for text in texts]
+    return found
+
+
+def _texts(embedder: Embedder, passages: Sequence[Passage]) -> list[str]:
+    separator = recipe_of(embedder).title_separator
+    return [storable(p.titled(separator)) for p in passages]
 
 
 def query_vectors(embedder: Embedder, queries: Sequence[str]) -> list[list[float]]:
     """Returns a vector for each question, embedded together where the embedder can."""
     together = getattr(embedder, "embed_queries", None)
-    vectors: list[list[float]] = together(list(queries)) if together else [embedder.embed_query(q) for q in queries]
+    made = [storable(query) for query in queries]
+    vectors: list[list[float]] = together(made) if together else [embedder.embed_query(query) for query in made]
     return vectors

@@ -6,18 +6,21 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
+from spring_integrations._choices import check_choice
+from spring_integrations._locks import only_writer
 from spring_integrations.errors import DataError, SettingsError, StorageError
-from spring_integrations.passages import Index, Passage
+from spring_integrations.passages import Index, Passage, RetrieverKind
 from spring_integrations.retrieval.bm25 import POINTER, BM25Index
-from spring_integrations.retrieval.embedders import load_embedder
+from spring_integrations.retrieval.embedders import Embedder, load_embedder
 from spring_integrations.retrieval.hybrid import HybridIndex
-from spring_integrations.retrieval.ingest import OnConflict
+from spring_integrations.retrieval.ingest import WRITER_WAIT, OnConflict
 from spring_integrations.retrieval.store import DEFAULT_COLLECTION, PassageStore
+from spring_integrations.retrieval.words import DEFAULT_LANGUAGE, Words
 
-RetrieverKind = Literal["hybrid", "dense", "bm25"]
 _FILE = "index.json"
 _BM25, _CHROMA = "bm25", "chroma"
 
@@ -32,6 +35,8 @@ class IndexFolder:
         embedder: as `load_embedder` takes it.
         collection: name of the Chroma collection.
         server: address of the Chroma server that holds it; "" keeps it in the folder.
+        language: of BM25's stop words and stems (see `BM25Index.build`).
+        stemmer: whether BM25 compares the stems of words.
     """
 
     path: Path
@@ -39,13 +44,14 @@ class IndexFolder:
     embedder: str = "minilm"
     collection: str = DEFAULT_COLLECTION
     server: str = ""
+    language: str = DEFAULT_LANGUAGE
+    stemmer: bool = False
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for an unknown kind of retriever."""
+        """Raises SettingsError for an unknown kind of retriever or language."""
+        Words(self.language, self.stemmer)
         object.__setattr__(self, "path", Path(self.path).expanduser())
-        if self.retriever not in get_args(RetrieverKind):
-            msg = f"retriever={self.retriever!r} is none of {', '.join(get_args(RetrieverKind))}"
-            raise SettingsError(msg)
+        check_choice("retriever", self.retriever, RetrieverKind)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> IndexFolder:
@@ -77,16 +83,22 @@ class IndexFolder:
     ) -> int:
         """Adds the passages that are not yet in (see `PassageStore.add`).
 
-        BM25 holds all passages in memory meanwhile; "dense" holds a few batches.
+        BM25 holds all passages in memory meanwhile; "dense" holds a few batches. One writer at a time: a
+        second one waits for the first, also in another process. Readers go on with what they opened.
 
         Returns:
             The number of passages that were new.
 
         Raises:
             DataError: if the folder holds an index that was made otherwise, and as `PassageStore.add`.
-            StorageError: if the folder cannot be written.
+            StorageError: if the folder cannot be written, or another writer is there for more than ten minutes.
         """
         self.check()
+        with only_writer(self.path, wait=WRITER_WAIT):
+            self.check()  # another writer may have made it meanwhile
+            return self._add(passages, on_conflict, progress)
+
+    def _add(self, passages: Iterable[Passage], on_conflict: OnConflict, progress: Callable[[int], None] | None) -> int:
         kept: list[Passage] = []
         if self.retriever == "bm25":
             self._record()
@@ -104,7 +116,7 @@ class IndexFolder:
     def _add_to_bm25(self, kept: list[Passage], on_conflict: OnConflict) -> int:
         home = self.path / _BM25
         if not (home / POINTER).exists():
-            index = BM25Index.build(kept, on_conflict=on_conflict)
+            index = BM25Index.build(kept, on_conflict=on_conflict, language=self.language, stemmer=self.stemmer)
             index.save(home)
             return len(index)
         before = BM25Index.load(home)
@@ -132,11 +144,20 @@ class IndexFolder:
             raise DataError(msg)
         return store if kind == "dense" else HybridIndex([BM25Index.load(self.path / _BM25), store])
 
+    @cached_property
+    def passage_embedder(self) -> Embedder | None:
+        """The embedder, loaded once: `read_passages` takes it, so that no passage is longer than it reads.
+
+        None where there are no vectors.
+        """
+        return None if self.retriever == "bm25" else load_embedder(self.embedder)
+
     def _store(self) -> PassageStore:
         where = self.server or self.path / _CHROMA
-        return PassageStore.open(where, load_embedder(self.embedder), name=self.collection)
+        embedder = self.passage_embedder or load_embedder(self.embedder)
+        return PassageStore.open(where, embedder, name=self.collection)
 
-    def _settings(self) -> dict[str, str]:
+    def _settings(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "path"}
 
     def _record(self) -> None:
@@ -157,6 +178,6 @@ def _kept(passages: Iterable[Passage], kept: list[Passage]) -> Iterator[Passage]
         yield passage
 
 
-def _differences(found: dict[str, str], wanted: dict[str, str]) -> str:
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     changed = (name for name, value in wanted.items() if found[name] != value)
     return ", ".join(f"{name} is {found[name]!r}, not {wanted[name]!r}" for name in changed)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import SettingsError
 from spring_integrations.passages import Index, Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
 from spring_integrations.retrieval.ingest import key_of
+
+log = logging.getLogger(__name__)
 
 RANK_CONSTANT = 5
 CANDIDATES = 100
@@ -53,27 +57,37 @@ class HybridIndex:
         self._rank_constant = rank_constant
         self._candidates = check_top(candidates)
 
-    def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
-        """Returns the k best passages with their fused scores, best first; all if there are fewer.
+    @renamed_keyword(k="top")
+    def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:
+        """Returns the `top` best passages with their fused scores, best first; all if there are fewer.
 
         Raises:
-            SettingsError: if k is below 1.
+            SettingsError: if `top` is below 1.
         """
-        return self.search_many([query], k)[0]
+        return self.search_many([query], top)[0]
 
-    def search_many(self, queries: Sequence[str], k: int = DEFAULT_TOP) -> list[list[Passage]]:
+    @renamed_keyword(k="top")
+    def search_many(self, queries: Sequence[str], top: int = DEFAULT_TOP) -> list[list[Passage]]:
         """Returns what `search` returns, for each query."""
-        each = max(check_top(k), self._candidates)
+        each = max(check_top(top), self._candidates)
         found = [index.search_many(queries, each) for index in self._indexes]
-        return [self._fused(rankings)[:k] for rankings in zip(*found, strict=True)]
+        for index, rankings in zip(self._indexes, found, strict=True):
+            if silent := [query for query, ranking in zip(queries, rankings, strict=True) if not ranking]:
+                name, rest = type(index).__name__, len(self._indexes) - 1
+                log.warning(
+                    "%s finds nothing for %d question(s), so only the other %d index(es) rank: %.200r",
+                    name,
+                    len(silent),
+                    rest,
+                    silent[0],
+                )
+        return [self._fused(rankings)[:top] for rankings in zip(*found, strict=True)]
 
     def _fused(self, rankings: Sequence[list[Passage]]) -> list[Passage]:
         scores: dict[str, float] = {}
         passages: dict[str, Passage] = {}
         for weight, ranking in zip(self._weights, rankings, strict=True):
             for rank, passage in enumerate(ranking, 1):
-                if passage.score == ranking[-1].score == 0:  # BM25 fills up with passages that share no word
-                    break
                 key = key_of(passage)
                 passages.setdefault(key, passage)
                 scores[key] = scores.get(key, 0.0) + weight / (self._rank_constant + rank)

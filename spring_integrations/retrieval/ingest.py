@@ -10,16 +10,23 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from spring_integrations.errors import DataError, SettingsError
+from spring_integrations._choices import check_choice, check_size
+from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.corpus import content_id
+from spring_integrations.text import storable, storable_value
 
 log = logging.getLogger(__name__)
 
-BATCH = 1024  # passages a write: bounds the memory, and what a kill can cost
+WRITER_WAIT = 600.0
+"""Seconds that an ingest waits for another one into the same folder."""
+BATCH = 1024  # passages a write: bounds what a kill can cost
+READ_AHEAD = 16  # writes whose passages are sorted by length together: bounds the memory
 OnConflict = Literal["error", "replace"]
 Vectors = list[list[float]]
 ID, CONTENT = "passage_id", "content_hash"  # in the metadata of what is stored
@@ -53,8 +60,8 @@ class BulkStore(ABC):
         called again, it goes on: at most the last batches are embedded twice, and nothing is in twice.
 
         Args:
-            passages: any number of them; no more than a few batches are held at a time.
-            on_conflict: what to do with an id that stands there with other content.
+            passages: any number of them; some 16,000 are held at a time, and embedded with those of like length.
+            on_conflict: what to do with an id that is there with other content.
             progress: called with the number of passages done so far.
 
         Returns:
@@ -66,36 +73,65 @@ class BulkStore(ABC):
             StorageError: if the disk is full. What came before is in.
             IndexUnreachableError: if the server does not answer. What came before is in.
         """
-        if on_conflict not in get_args(OnConflict):
-            msg = f"on_conflict={on_conflict!r} is neither 'error' nor 'replace'"
-            raise SettingsError(msg)
-        report = progress or (lambda _done: None)
+        check_choice("on_conflict", on_conflict, OnConflict)
+        with self.writing():
+            return self._add(passages, on_conflict, progress or (lambda _done: None))
+
+    def _add(self, passages: Iterable[Passage], on_conflict: OnConflict, report: Callable[[int], None]) -> int:
         size = min(BATCH, self.batch_limit())
-        source, done, added = iter(passages), 0, 0
-        flying: dict[str, str] = {}  # keys of the batch that is being written
+        done, added = 0, 0
         writing: Future[None] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="spring-ingest") as pool:
-            while batch := list(islice(source, size)):
-                known = self.contents([key_of(p) for p in batch]) | flying
-                new = new_passages(batch, known, on_conflict)
-                new = dict(
-                    sorted(new.items(), key=lambda item: len(item[1].text))
-                )  # like lengths are embedded together
-                vectors: Vectors = []
-                for part in self.embed(list(new.values())):
-                    vectors += part
-                    report(done + len(vectors))
-                if writing is not None:
-                    writing.result()
-                if new:
-                    writing = pool.submit(self.write, new, vectors)
-                flying = {key: content_of(p) for key, p in new.items()}
-                done += len(batch)
+            for read, new in self._read_ahead(iter(passages), size, on_conflict):
+                done += read - len(new)
+                for part in self._alike(new, size):
+                    vectors: Vectors = []
+                    for some in self.embed(list(part.values())):
+                        vectors += some
+                        report(done + len(vectors))
+                    if writing is not None:
+                        writing.result()
+                    writing = pool.submit(self.write, part, vectors)
+                    done += len(part)
+                    report(done)
                 added += len(new)
                 report(done)
             if writing is not None:
                 writing.result()
         return added
+
+    def _read_ahead(
+        self, source: Iterator[Passage], size: int, on_conflict: OnConflict
+    ) -> Iterator[tuple[int, dict[str, Passage]]]:
+        """Yields how many passages were read, and the new ones of them by key; before an error, what came before it."""
+        known: dict[str, str] = {}
+        batch: list[Passage] = []
+        while True:
+            read, new = 0, dict[str, Passage]()
+            try:
+                while read < READ_AHEAD * size and (batch := [_storable(p) for p in islice(source, size)]):
+                    found = self.contents([key_of(p) for p in batch])  # not what is still being written: known has it
+                    new |= new_passages(batch, found | known, on_conflict)
+                    known |= {key: content_of(p) for key, p in new.items()}
+                    read += len(batch)
+            except Exception:
+                yield read, new
+                raise
+            yield read, new
+            if not batch:
+                return
+            known = {key: content_of(p) for key, p in new.items()}
+
+    def _alike(self, new: dict[str, Passage], size: int) -> Iterator[dict[str, Passage]]:
+        """Yields parts of at most `size` passages of like length, the longest first."""
+        lengths = self.lengths(list(new.values())) if new else []
+        ordered = [item for _, item in sorted(zip(lengths, new.items(), strict=True), key=lambda pair: -pair[0])]
+        for start in range(0, len(ordered), size):
+            yield dict(ordered[start : start + size])
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Returns what keeps other writers out meanwhile; nothing does unless a store says so."""
+        return nullcontext()
 
     @abstractmethod
     def batch_limit(self) -> int:
@@ -105,13 +141,17 @@ class BulkStore(ABC):
     def contents(self, keys: list[str]) -> dict[str, str]:
         """Returns the `content_of` each passage that is in, by key; keys that are not in are missing."""
 
+    def lengths(self, passages: list[Passage]) -> list[int]:
+        """Returns about how much there is to embed of each passage: those of like length are embedded together."""
+        return [len(p.titled()) for p in passages]
+
     @abstractmethod
     def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
         """Yields vectors for the passages, in order, some at a time; none if the store embeds as it writes."""
 
     @abstractmethod
     def write(self, passages: dict[str, Passage], vectors: Vectors) -> None:
-        """Writes passages by key, in place of what stands there."""
+        """Writes passages by key, in place of what is there."""
 
 
 class WrappedStore(BulkStore):
@@ -124,7 +164,7 @@ class WrappedStore(BulkStore):
     def __init__(self, store: Any, batch_size: int) -> None:
         """Keeps the store and how many passages a write has."""
         self.store = store
-        self._batch_size = batch_size
+        self._batch_size = check_size("batch_size", batch_size)
         self._tells = True
 
     def batch_limit(self) -> int:
@@ -150,11 +190,17 @@ class WrappedStore(BulkStore):
         """
 
 
+def _storable(passage: Passage) -> Passage:
+    """Returns a passage of which every text can be embedded and written, in whatever store."""
+    text, title, id_ = map(storable, (passage.text, passage.title, passage.id))
+    return replace(passage, text=text, title=title, id=id_, metadata=storable_value(passage.metadata))
+
+
 def new_passages(batch: Iterable[Passage], known: dict[str, str], on_conflict: OnConflict) -> dict[str, Passage]:
     """Returns the passages, by key, that are not among the known ones (`content_of` by key), each once.
 
     Raises:
-        DataError: if an id stands for other content, here or among the known ones.
+        DataError: if an id names other content, here or among the known ones.
     """
     seen, new = dict(known), dict[str, Passage]()
     for passage in batch:
@@ -162,7 +208,7 @@ def new_passages(batch: Iterable[Passage], known: dict[str, str], on_conflict: O
         if seen.get(key, content) != content and on_conflict == "error":
             msg = (
                 f"two passages have the id {passage.id!r} but other content: {passage.text[:60]!r}… is not what "
-                "stands under that id already; give each its own id, or on_conflict='replace' to keep the last one"
+                "is stored under that id already; give each its own id, or on_conflict='replace' to keep the last one"
             )
             raise DataError(msg)
         if seen.get(key) != content:

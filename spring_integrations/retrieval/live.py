@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import SettingsError
 from spring_integrations.passages import Index, Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP
@@ -41,7 +42,7 @@ class LiveIndex:
             wait: seconds to wait for searches on the old one; None waits for all of them.
 
         Raises:
-            SettingsError: if it is no index, or inside `pinned`, which it would wait for. Nothing is swapped then.
+            SettingsError: if it is not an index, or inside `pinned`, which it would wait for. Nothing is swapped then.
             TimeoutError: if searches still run on the old one after `wait`. The new one serves already.
         """
         _check_index(index)
@@ -66,15 +67,17 @@ class LiveIndex:
             finally:
                 self._pinned.reset(before)
 
-    def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
+    @renamed_keyword(k="top")
+    def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:
         """Returns what the current index finds."""
         with self._under_way() as index:
-            return index.search(query, k)
+            return index.search(query, top)
 
-    def search_many(self, queries: Sequence[str], k: int = DEFAULT_TOP) -> list[list[Passage]]:
+    @renamed_keyword(k="top")
+    def search_many(self, queries: Sequence[str], top: int = DEFAULT_TOP) -> list[list[Passage]]:
         """Returns what the current index finds for all queries; one index answers them all."""
         with self._under_way() as index:
-            return index.search_many(queries, k)
+            return index.search_many(queries, top)
 
     @contextmanager
     def _under_way(self) -> Iterator[Index]:

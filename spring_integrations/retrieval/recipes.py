@@ -10,6 +10,8 @@ from spring_integrations.errors import SettingsError
 
 Similarity = Literal["cosine", "ip", "l2"]
 Pooling = Literal["mean", "cls"]
+DEFAULT_BATCH = 32
+"""Texts that an embedder takes at once."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,11 @@ class Recipe:
     """How a model turns texts into vectors that can be compared.
 
     Attributes:
-        query_prompt: stands before every question.
-        passage_prompt: stands before every passage.
+        query_prompt: goes before every question.
+        passage_prompt: goes before every passage.
         pooling: from token vectors to one: "mean" or "cls"; None keeps what is saved with the model.
         similarity: "cosine" (vectors are made unit length), "ip" (inner product) or "l2".
-        title_separator: stands between a passage's title and its text.
+        title_separator: goes between a passage's title and its text.
     """
 
     query_prompt: str = ""
@@ -88,7 +90,7 @@ def recipe_for(model_id: str, like: str | None, given: dict[str, str | None]) ->
         SettingsError: if `like` is not known, or a known model is given other prompts than its own.
     """
     if like is not None and known_model(like) is None:
-        msg = f"like={like!r} is no known model; known are {', '.join(sorted(RECIPES))}"
+        msg = f"like={like!r} is not a known model; known are {', '.join(sorted(RECIPES))}"
         raise SettingsError(msg)
     known = known_model(like or model_id)
     named = {name: value for name, value in given.items() if value is not None}

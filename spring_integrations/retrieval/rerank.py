@@ -8,10 +8,13 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from spring_integrations._choices import check_size
 from spring_integrations._optional import require
+from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import BackboneError
 from spring_integrations.passages import Index, Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
+from spring_integrations.text import storable
 
 CANDIDATES = 30
 
@@ -54,21 +57,23 @@ class RerankedIndex:
             raise BackboneError(msg)
         self._index = index
         self._candidates = check_top(candidates)
-        self._batch_size = batch_size
+        self._batch_size = check_size("batch_size", batch_size)
         self._lock = threading.Lock()
 
-    def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
-        """Returns the k best candidates with the cross-encoder's scores, best first.
+    @renamed_keyword(k="top")
+    def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:
+        """Returns the `top` best candidates with the cross-encoder's scores, best first.
 
         Raises:
-            SettingsError: if k is below 1.
+            SettingsError: if `top` is below 1.
         """
-        return self.search_many([query], k)[0]
+        return self.search_many([query], top)[0]
 
-    def search_many(self, queries: Sequence[str], k: int = DEFAULT_TOP) -> list[list[Passage]]:
+    @renamed_keyword(k="top")
+    def search_many(self, queries: Sequence[str], top: int = DEFAULT_TOP) -> list[list[Passage]]:
         """Returns what `search` returns, for each query; all pairs are scored together."""
-        found = self._index.search_many(queries, max(check_top(k), self._candidates))
-        pairs = [(q, p.titled()) for q, ps in zip(queries, found, strict=True) for p in ps]
+        found = self._index.search_many(queries, max(check_top(top), self._candidates))
+        pairs = [(storable(q), storable(p.titled())) for q, ps in zip(queries, found, strict=True) for p in ps]
         if not pairs:
             return [[] for _ in queries]
         with self._lock:
@@ -77,7 +82,7 @@ class RerankedIndex:
         for passages in found:
             ends.append(ends[-1] + len(passages))
         return [
-            sorted(map(_scored, ps, scores[a:b]), key=lambda p: -(p.score or 0.0))[:k]
+            sorted(map(_scored, ps, scores[a:b]), key=lambda p: -(p.score or 0.0))[:top]
             for ps, (a, b) in zip(found, pairwise(ends), strict=True)
         ]
 

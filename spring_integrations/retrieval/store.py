@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
+from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import DataError, IndexUnreachableError, SettingsError, StorageError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
-from spring_integrations.retrieval.embedders import Embedder, embed_passages, query_vectors, recipe_of
-from spring_integrations.retrieval.ingest import CONTENT, ID, BulkStore, Vectors, stored_marks
+from spring_integrations.retrieval.embedders import Embedder, embed_passages, passage_lengths, query_vectors, recipe_of
+from spring_integrations.retrieval.ingest import CONTENT, ID, WRITER_WAIT, BulkStore, Vectors, stored_marks
+from spring_integrations.retrieval.metadata import storable_metadata
+from spring_integrations.text import storable
 
 DEFAULT_COLLECTION = "passages"
+_ADDRESS = ("http://", "https://")
 _TITLE = "title"
 _OWN = (_TITLE, ID, CONTENT)
 # The last one is all that Chroma says where its own database cannot be written.
@@ -40,13 +45,21 @@ class PassageStore(BulkStore):
     threads.
     """
 
-    def __init__(self, client: Any, collection: Any, embedder: Embedder) -> None:
-        """Keeps an open Chroma client and one of its collections."""
+    def __init__(self, client: Any, collection: Any, embedder: Embedder, folder: Path | None = None) -> None:
+        """Keeps an open Chroma client and one of its collections.
+
+        Args:
+            client: of Chroma.
+            collection: of the client.
+            embedder: of the collection.
+            folder: that the database is in; None if it is on a server, which keeps writers apart itself.
+        """
         self.client = client
         self.name: str = collection.name
         self.embedder = embedder
         self._collection = collection
         self._recipe = recipe_of(embedder)
+        self._folder = folder
 
     @classmethod
     def open(
@@ -77,7 +90,7 @@ class PassageStore(BulkStore):
                 configuration={"hnsw": {"space": wanted["space"]}},
             )
         _check_same(collection, wanted, place)
-        return cls(client, collection, embedder)
+        return cls(client, collection, embedder, _folder(where))
 
     def __len__(self) -> int:
         """Number of passages."""
@@ -88,34 +101,40 @@ class PassageStore(BulkStore):
         with self._errors("cannot count"):
             return int(self._collection.count())
 
-    def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
-        """Returns the k nearest passages, best first; all if there are fewer.
+    @renamed_keyword(k="top")
+    def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:
+        """Returns the `top` nearest passages, best first; all if there are fewer.
 
         Scores are cosine similarities, inner products, or negative squared distances, as the embedder
         needs.
 
         Raises:
-            SettingsError: if k is below 1.
+            SettingsError: if `top` is below 1.
             IndexUnreachableError: if the server does not answer.
         """
-        return self.search_many([query], k)[0]
+        return self.search_many([query], top)[0]
 
-    def search_many(self, queries: Sequence[str], k: int = DEFAULT_TOP) -> list[list[Passage]]:
+    @renamed_keyword(k="top")
+    def search_many(self, queries: Sequence[str], top: int = DEFAULT_TOP) -> list[list[Passage]]:
         """Returns what `search` returns, for each query, embedded and searched together."""
-        check_top(k)
+        check_top(top)
         if not queries:
             return []
         vectors = query_vectors(self.embedder, queries)
-        at_once = max(1, _ROWS // k)
+        at_once = max(1, _ROWS // top)
         return [
-            ranking for i in range(0, len(vectors), at_once) for ranking in self._nearest(vectors[i : i + at_once], k)
+            ranking for i in range(0, len(vectors), at_once) for ranking in self._nearest(vectors[i : i + at_once], top)
         ]
 
-    def _nearest(self, vectors: Vectors, k: int) -> list[list[Passage]]:
+    def _nearest(self, vectors: Vectors, top: int) -> list[list[Passage]]:
         with self._errors("cannot search"):
-            found = self._collection.query(query_embeddings=vectors, n_results=k)
+            found = self._collection.query(query_embeddings=vectors, n_results=top)
         columns = (found[name] for name in ("ids", "documents", "metadatas", "distances"))
         return [[self._scored(*row) for row in zip(*rows, strict=True)] for rows in zip(*columns, strict=True)]
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Returns what keeps other writers out of the folder meanwhile."""
+        return nullcontext() if self._folder is None else only_writer(self._folder, wait=WRITER_WAIT)
 
     def batch_limit(self) -> int:
         """Returns the most passages that Chroma takes in one write."""
@@ -128,18 +147,27 @@ class PassageStore(BulkStore):
             found = self._collection.get(ids=list(dict.fromkeys(keys)), include=["metadatas"])
         return {key: (row or {}).get(CONTENT, "") for key, row in zip(found["ids"], found["metadatas"], strict=True)}
 
+    def lengths(self, passages: list[Passage]) -> list[int]:
+        """Returns how long each passage is for the embedder."""
+        return passage_lengths(self.embedder, passages)
+
     def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
         """Yields vectors of the passages' titles and texts, a batch of the embedder at a time."""
         return embed_passages(self.embedder, passages)
 
     def write(self, passages: dict[str, Passage], vectors: Vectors) -> None:
-        """Writes passages by key, in place of what stands there."""
+        """Writes passages by key, in place of what is there.
+
+        Args:
+            passages: with ids.
+            vectors: one for each passage, [passages, d].
+        """
         with self._errors(f"Chroma refuses {len(passages)} passages for"):
             self._collection.upsert(
                 ids=list(passages),
                 embeddings=vectors,
-                documents=[p.text for p in passages.values()],
-                metadatas=[{**p.metadata, _TITLE: p.title, **stored_marks(p)} for p in passages.values()],
+                documents=[storable(p.text) for p in passages.values()],
+                metadatas=[_entry(p) for p in passages.values()],
             )
 
     def _errors(self, doing: str) -> Any:
@@ -150,11 +178,22 @@ class PassageStore(BulkStore):
         return stored_passage(key, text, metadata, score)
 
 
+def _entry(passage: Passage) -> dict[str, Any]:
+    marks = {name: storable(value) for name, value in stored_marks(passage).items()}
+    return {**storable_metadata(passage.metadata), _TITLE: storable(passage.title), **marks}
+
+
 def stored_passage(key: str, text: str, metadata: dict[str, Any] | None, score: float | None) -> Passage:
     """Returns the passage of an entry in Chroma, without what a store keeps in its metadata."""
     rest = dict(metadata or {})
     title, own_id, _ = (rest.pop(name, "") for name in _OWN)
     return Passage(text, title, own_id or key, score, rest)
+
+
+def _folder(where: str | os.PathLike[str] | Any) -> Path | None:
+    if isinstance(where, str | os.PathLike) and not str(where).startswith(_ADDRESS):
+        return Path(where).expanduser()
+    return None
 
 
 def _client(where: str | os.PathLike[str] | Any) -> Any:
@@ -165,8 +204,8 @@ def _client(where: str | os.PathLike[str] | Any) -> Any:
         raise SettingsError(msg)
     chromadb = require("chromadb", extra="retrieval")
     settings = chromadb.config.Settings(anonymized_telemetry=False)
-    if not str(where).startswith(("http://", "https://")):
-        return chromadb.PersistentClient(str(Path(where).expanduser()), settings=settings)
+    if (folder := _folder(where)) is not None:
+        return chromadb.PersistentClient(str(folder), settings=settings)
     url = urlsplit(str(where))
     secure = url.scheme == "https"
     return chromadb.HttpClient(url.hostname or "", url.port or (443 if secure else 8000), ssl=secure, settings=settings)

@@ -1,23 +1,10 @@
-"""Training virtual tokens on a frozen backbone."""
+"""Training virtual tokens on a frozen backbone.
+
+The names are listed in `__init__.pyi`.
+"""
 
 from __future__ import annotations
 
-from spring_integrations.training.config import TrainConfig
-from spring_integrations.training.data import Example, ExampleFiles, read_examples, with_passages
-from spring_integrations.training.methods import load_trained
-from spring_integrations.training.objective import spring_loss
-from spring_integrations.training.sampling import TrainingSet
-from spring_integrations.training.trainer import TrainingResult, train
+import lazy_loader
 
-__all__ = [
-    "Example",
-    "ExampleFiles",
-    "TrainConfig",
-    "TrainingResult",
-    "TrainingSet",
-    "load_trained",
-    "read_examples",
-    "spring_loss",
-    "train",
-    "with_passages",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,17 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from spring_integrations._optional import require
-from spring_integrations.tokens import FILE_NAME, TokensMetadata
+from spring_integrations.tokens import FILE_NAME, SpringTokens, TokensMetadata
 from spring_integrations.training.config import TrainConfig
+from spring_integrations.training.loop import plain_scores
 
 CARD_FILE = "README.md"
 PLOT_FILE = "loss.png"
 ENCODER_FOLDER = "query_encoder"
+LIBRARY = "spring-integrations"
+TAGS = ("retrieval-augmented-generation", "soft-prompts")
+_MARKED = 40
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
 
 _TITLES = {
     "spring": "SPRING virtual tokens",
@@ -28,6 +34,9 @@ _TITLES = {
 _LOAD_TOKENS = """from spring_integrations.langchain import SpringHFLLM  # or spring_integrations.llama_index
 
 llm = SpringHFLLM({backbone!r}, {folder!r})"""
+_LOAD_SEQ2SEQ = """from spring_integrations.decoding import Seq2SeqModel
+
+model = Seq2SeqModel.from_pretrained({backbone!r}, {folder!r})"""
 _LOAD_ADAPTER = """from spring_integrations.training import load_trained
 
 model = load_trained({backbone!r}, {folder!r})"""
@@ -54,7 +63,7 @@ def write_card(folder: Path, metadata: TokensMetadata, config: TrainConfig, hist
 
     Args:
         folder: holds the result.
-        metadata: what was trained, on what, and the final metrics.
+        metadata: the model, the data and the final metrics.
         config: the settings.
         history: the trainer's log: losses and validations by step.
     """
@@ -62,12 +71,12 @@ def write_card(folder: Path, metadata: TokensMetadata, config: TrainConfig, hist
     facts = metadata.training
     tokens = (folder / FILE_NAME).is_file()
     header = ModelCardData(
-        base_model=None if Path(metadata.backbone).exists() else metadata.backbone or None,
-        library_name="spring-integrations",
+        base_model=hub_id(metadata.backbone),
+        library_name=LIBRARY,
         license=metadata.license.lower() or None,
-        tags=["retrieval-augmented-generation", "soft-prompts", config.method],
+        tags=[*TAGS, config.method],
     )
-    load = _LOAD_TOKENS if tokens else _LOAD_ADAPTER
+    load = _LOAD_SEQ2SEQ if facts.get("encoder_decoder") else _LOAD_TOKENS if tokens else _LOAD_ADAPTER
     origin = "on the frozen backbone"
     if config.method == "full":
         load, origin = _LOAD_MODEL, "from"
@@ -79,7 +88,7 @@ def write_card(folder: Path, metadata: TokensMetadata, config: TrainConfig, hist
 # {_TITLES[config.method]} for {metadata.backbone}
 
 Trained {origin} {metadata.backbone}{revision} by spring-integrations {facts["spring_integrations"]}.
-The prompt is the paper's: numbered passages, then `Question: …\\nAnswer:`{_placement(config)}.
+{_prompts(config)}{_placement(config)}.
 
 ```python
 {load.format(backbone=metadata.backbone, folder=folder.name)}
@@ -104,6 +113,40 @@ Validation: {_data(facts["validation"])}
     path = folder / CARD_FILE
     path.write_text(card, encoding="utf-8")
     return path
+
+
+def short_card(tokens: SpringTokens, backbone: str, folder: str) -> str:
+    """Returns the card of virtual tokens that nothing more is known of.
+
+    Args:
+        tokens: the virtual tokens.
+        backbone: its hub id.
+        folder: that holds them.
+    """
+    header = ModelCardData(base_model=backbone, library_name=LIBRARY)
+    return f"""---
+{header.to_yaml()}
+---
+
+# {_TITLES["spring"]} for {backbone}
+
+{len(tokens)} virtual tokens of width {tokens.width}. They stand between retrieved context and question.
+
+```python
+{_LOAD_TOKENS.format(backbone=backbone, folder=folder)}
+```
+"""
+
+
+def hub_id(name: str) -> str | None:
+    """Returns a name if it is an id on a hub, "org/name", and no path on this machine."""
+    return name if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
+
+
+def _prompts(config: TrainConfig) -> str:
+    if config.layouts == ("paper",):
+        return "The prompt is the paper's: numbered passages, then `Question: …\\nAnswer:`"
+    return f"Each example was shown in one of the layouts {', '.join(config.layouts)}: passages, then the question"
 
 
 def _placement(config: TrainConfig) -> str:
@@ -144,12 +187,16 @@ def _plot(path: Path, history: list[dict[str, float]]) -> None:
     figure = require("matplotlib.figure", extra="train").Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
     losses = [(e["step"], e["loss"]) for e in history if "loss" in e]
-    axes.plot(*zip(*losses, strict=True), color="tab:blue", label="training loss") if losses else None
+    marker = "o" if len(losses) <= _MARKED else ""  # a line through one point is invisible
+    if losses:
+        axes.plot(*zip(*losses, strict=True), color="tab:blue", marker=marker, markersize=3, label="training loss")
     axes.set(xlabel="step", ylabel="loss (nats per answer token)")
     validated = [(e["step"], e["eval_f1"]) for e in history if "eval_f1" in e]
     if validated:
         other = axes.twinx()
         other.plot(*zip(*validated, strict=True), color="tab:orange", marker="o", label="validation F1")
         other.set_ylabel("F1 (%)")
+        if plain := plain_scores(history):
+            other.axhline(plain["plain_f1"], color="tab:orange", linestyle="--", linewidth=1, label="F1 with k = 0")
     figure.legend(loc="outside upper right", ncols=2)
     figure.savefig(path, dpi=120)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Literal
 
+from spring_integrations._choices import check_choice
 from spring_integrations.errors import SettingsError
+from spring_integrations.prompts.stock import LAYOUTS, Layout
 
-Method = Literal["spring", "spring-fixed", "prompt", "prefix", "lora", "full"]
+TrainMethod = Literal["spring", "spring-fixed", "prompt", "prefix", "lora", "full"]
 Precision = Literal["bf16", "fp16"]
+PassageOrder = Literal["shuffled", "retrieved"]
+KDraw = Literal["uniform", "log-uniform"]
 
 INIT_TEXT = "text"
 INIT_VOCABULARY = "vocabulary"
@@ -26,57 +30,86 @@ _AT_LEAST_ONE = ("n", "k_samples", "epochs", "batch_size", "save_steps", "loggin
 class TrainConfig:
     """How to train; the defaults follow the authors' code (lr 1e-4 suits 7B models, 3 epochs, n = 50).
 
-    Attributes:
-        method: "spring" draws k ~ U{1…n} for every step; "spring-fixed" always uses all n tokens;
-            "prompt" (n tokens in front of the prompt), "prefix" (n keys and values in every layer) and
-            "lora" are the paper's baselines, through PEFT.
-        n: virtual tokens.
-        k_samples: values of k a step, over one pass through the context.
-        learning_rate: peak rate of AdamW; small backbones want a larger one.
-        epochs: passes over the data.
-        batch_size: examples an optimizer step, over all processes and micro-batches.
-        micro_batch_size: examples a process runs at once; None means its share of batch_size. Where
-            memory runs out it is halved, and the batch stays what it is.
-        num_passages: passages an example; -1 draws 1…5 at random, as in the paper.
-        warmup_ratio: part of the steps in which the rate rises.
-        max_grad_norm: gradients are clipped to this norm.
-        init: where the virtual tokens start: "text" (the embeddings of init_text), "vocabulary"
-            (random rows of the embedding table), or the path of a tokens file.
-        init_text: text that the tokens start from.
-        precision: mixed precision; None computes in the type in which the backbone was loaded.
-        shard_backbone: give each process a share of the backbone's layers (PyTorch FSDP2), where one
-            device cannot hold it whole.
-        lora_rank: rank of LoRA's matrices, on all linear layers.
-        seed: of everything that is drawn.
-        save_steps: steps between checkpoints, and between validations.
-        logging_steps: steps between logged losses.
-        max_new_tokens: longest answer in a validation, in tokens.
+    Every field says in its metadata what it is; `spring-rag train` makes its options of them.
     """
 
-    method: Method = "spring"
-    n: int = 50
-    k_samples: int = 1
-    learning_rate: float = 1e-4
-    epochs: int = 3
-    batch_size: int = 8
-    micro_batch_size: int | None = None
-    num_passages: int = -1
-    warmup_ratio: float = 0.03
-    max_grad_norm: float = 1.0
-    init: str = INIT_TEXT
-    init_text: str = DEFAULT_INIT_TEXT
-    precision: Precision | None = None
-    shard_backbone: bool = False
-    lora_rank: int = 8
-    seed: int = 0
-    save_steps: int = 200
-    logging_steps: int = 10
-    max_new_tokens: int = 32
+    method: TrainMethod = field(
+        default="spring",
+        metadata={
+            "help": "spring draws k from 1…n for every step, so that any first k work; spring-fixed always uses all n; "
+            "prompt (n tokens in front of the prompt), prefix (n keys and values in every layer) and lora are the "
+            "paper's baselines, through PEFT.",
+            "choices": Literal["spring", "spring-fixed", "prompt", "prefix", "lora"],
+        },
+    )
+    n: int = field(default=50, metadata={"help": "Virtual tokens."})
+    k_samples: int = field(default=1, metadata={"help": "Values of k a step, over one pass through the context."})
+    k_draw: KDraw = field(
+        default="uniform",
+        metadata={
+            "help": "How k is drawn: uniform, as in the paper, or log-uniform, where small ones come more often (of "
+            "n = 50, k = 1 in 18 % of the draws and k up to 10 in 61 %).",
+            "choices": KDraw,
+        },
+    )
+    layouts: tuple[Layout, ...] = field(
+        default=("paper",),
+        metadata={
+            "help": "Prompts to train on, drawn anew for every visit of an example: some of paper, langchain and "
+            "llama-index (their stock prompts), chat (both frameworks' chats through the model's own template)."
+        },
+    )
+    learning_rate: float = field(default=1e-4, metadata={"help": "Peak rate of AdamW; small models want a larger one."})
+    epochs: int = field(default=3, metadata={"help": "Passes over the data."})
+    batch_size: int = field(
+        default=8, metadata={"help": "Examples an optimizer step, over all processes and micro-batches."}
+    )
+    micro_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Examples a process runs at once; its share of the batch unless given. Where memory runs out it is "
+            "halved, and the batch stays what it is."
+        },
+    )
+    num_passages: int = field(
+        default=-1,
+        metadata={"help": "Passages an example; -1 draws 1 to 5 at random, as in the paper.", "option": "--top"},
+    )
+    passage_order: PassageOrder = field(
+        default="shuffled",
+        metadata={
+            "help": "shuffled for every visit, as in the paper, or retrieved: best first, as chains show them, so that "
+            "the tokens may learn how far the retriever's order can be trusted.",
+            "choices": PassageOrder,
+        },
+    )
+    warmup_ratio: float = field(default=0.03, metadata={"help": "Part of the steps in which the rate rises."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm."})
+    init: str = field(
+        default=INIT_TEXT,
+        metadata={
+            "help": "Where the virtual tokens start: text (the embeddings of init_text), vocabulary (random rows of "
+            "the embedding table), or the path of a tokens file."
+        },
+    )
+    init_text: str = field(default=DEFAULT_INIT_TEXT, metadata={"help": "Text that the tokens start from."})
+    precision: Precision | None = field(
+        default=None,
+        metadata={"help": "Mixed precision; the type that the model was loaded in unless given.", "choices": Precision},
+    )
+    shard_backbone: bool = field(
+        default=False,
+        metadata={
+            "help": "Give each process a share of the backbone's layers (PyTorch FSDP2), where one device cannot hold "
+            "it whole."
+        },
+    )
+    lora_rank: int = field(default=8, metadata={"help": "Rank of LoRA's matrices, on all linear layers."})
+    seed: int = field(default=0, metadata={"help": "Of everything that is drawn."})
+    save_steps: int = field(default=200, metadata={"help": "Steps between checkpoints, and between validations."})
+    logging_steps: int = field(default=10, metadata={"help": "Steps between logged losses."})
+    max_new_tokens: int = field(default=32, metadata={"help": "Longest answer in a validation, in tokens."})
 
-    _choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "method": ("spring", "spring-fixed", "prompt", "prefix", "lora"),
-        "precision": get_args(Precision),
-    }
     _above_zero: ClassVar[tuple[str, ...]] = ("learning_rate", "max_grad_norm")
 
     def __post_init__(self) -> None:
@@ -85,11 +118,13 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 msg = f"{name} must be at least 1, got {getattr(self, name)}"
                 raise SettingsError(msg)
-        for name, allowed in self._choices.items():
-            value = getattr(self, name)
-            if value not in allowed and not (name == "precision" and value is None):
-                msg = f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}"
-                raise SettingsError(msg)
+        for setting in fields(self):
+            value, choices = getattr(self, setting.name), setting.metadata.get("choices")
+            if choices is not None and value is not None:
+                check_choice(setting.name, value, choices)
+        if not self.layouts or len({*self.layouts}) < len(self.layouts) or not {*self.layouts} <= {*LAYOUTS}:
+            msg = f"layouts={self.layouts!r} must be some of {', '.join(map(repr, LAYOUTS))}, each once"
+            raise SettingsError(msg)
         for name in self._above_zero:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -112,7 +147,7 @@ class TrainConfig:
         """Returns (examples a process runs at once, micro-batches a step).
 
         Raises:
-            SettingsError: if batch_size is no multiple of processes x micro_batch_size.
+            SettingsError: if batch_size is not a multiple of processes x micro_batch_size.
         """
         micro = self.micro_batch_size or self.batch_size // processes
         if micro < 1 or self.batch_size % (processes * micro):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import logging
 import math
 import os
-import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +15,9 @@ from typing import Any, overload
 
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError
+from spring_integrations.text_files import TextFile
+from spring_integrations.training.json_lines import all_good, check_exists, check_texts, read_lines, text_file
+from spring_integrations.training.questions import read_questions
 
 log = logging.getLogger(__name__)
 
@@ -37,75 +37,33 @@ class Example:
         return {"question": self.question, "target": list(self.targets), "ret_passages": list(self.passages)}
 
 
-def read_examples(path: str | os.PathLike[str]) -> Iterator[Example]:
+def read_examples(path: str | os.PathLike[str], *, encoding: str | None = None) -> Iterator[Example]:
     """Yields the examples of a `.jsonl` or `.jsonl.gz` file.
 
     Each line is `{"question": str, "target": str | [str], "ret_passages": [str]}`.
 
+    Args:
+        path: of the file.
+        encoding: of the file; None takes UTF-8, or a guess where it is not that.
+
     Raises:
         DataError: for a malformed line, with file, line number and reason.
+        SettingsError: if there is no such encoding.
     """
-    return _all_good(_read_lines(Path(path)))
+    return all_good(read_lines(text_file(path, encoding), _parse))
 
 
-def _all_good(lines: Iterable[tuple[int, Example | DataError]]) -> Iterator[Example]:
-    for _, example in lines:
-        if isinstance(example, DataError):
-            raise example
-        yield example
-
-
-def _read_lines(file: Path, defaults: Mapping[str, Any] | None = None) -> Iterator[tuple[int, Example | DataError]]:
-    """Yields line numbers with the example, or with the error that describes a malformed line."""
-    _check_exists(file)
-    opener: Any = gzip.open if file.suffix == ".gz" else open
-    try:
-        with opener(file, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, _parse_line(line, file, number, defaults or {})
-    except (EOFError, OSError, zlib.error) as error:
-        msg = f"{file} cannot be read to its end: {error}"
-        raise DataError(msg) from error
-
-
-def _check_exists(file: Path) -> None:
-    if not file.is_file():
-        msg = f"no training file at {os.fspath(file)!r}"
-        raise DataError(msg)
-
-
-def _parse_line(line: bytes, file: Path, number: int, defaults: Mapping[str, Any]) -> Example | DataError:
-    try:
-        return _parse(json.loads(line), defaults)
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-        problem = DataError(f"{file}, line {number}: {reason}")
-        problem.__cause__ = error
-        return problem
-
-
-def _parse(record: Any, defaults: Mapping[str, Any]) -> Example:
-    if not isinstance(record, dict):
-        msg = f"expected an object, got {type(record).__name__}"
-        raise TypeError(msg)
-    record = {**defaults, **record}
+def _parse(record: dict[str, Any]) -> Example:
     question, target, passages = record["question"], record["target"], record["ret_passages"]
     targets = [target] if isinstance(target, str) else target
-    checks = {
-        "question must be a text that is not empty": _are_texts([question]),
-        "target must be a text, or a list of texts, none of them empty": _are_texts(targets),
-        "ret_passages must be a list of texts, none of them empty": _are_texts(passages),
-    }
-    for reason, fine in checks.items():
-        if not fine:
-            raise ValueError(reason)
+    check_texts(
+        {
+            "question must be a text that is not empty": [question],
+            "target must be a text, or a list of texts, none of them empty": targets,
+            "ret_passages must be a list of texts, none of them empty": passages,
+        }
+    )
     return Example(question, tuple(targets), tuple(passages))
-
-
-def _are_texts(values: Any) -> bool:
-    # Encoding raises for half of a surrogate pair, which no file or tokenizer takes.
-    return isinstance(values, list) and bool(values) and all(isinstance(v, str) and v.encode().strip() for v in values)
 
 
 @dataclass(frozen=True)
@@ -136,6 +94,7 @@ class ExampleFiles(Sequence[Example]):
         weights: Sequence[float] | None = None,
         skip_bad_lines: bool = False,
         cache_dir: str | os.PathLike[str] | None = None,
+        encoding: str | None = None,
     ) -> None:
         """Reads and checks every line.
 
@@ -144,12 +103,13 @@ class ExampleFiles(Sequence[Example]):
             weights: shares of the files in an epoch; None means by their sizes, every example once.
             skip_bad_lines: leave malformed lines out and count them, instead of raising.
             cache_dir: of the `datasets` library; None means its own default.
+            encoding: of the files; None takes UTF-8, or for a file that is not that, a guess.
 
         Raises:
             DataError: for a malformed line, with file, line number and reason; for a file without
                 examples; for weights that do not match the files.
         """
-        files = [Path(p) for p in paths]
+        files = [text_file(path, encoding) for path in paths]
         if not files:
             msg = "no training files given"
             raise DataError(msg)
@@ -160,7 +120,7 @@ class ExampleFiles(Sequence[Example]):
         self._tables = [table for table, _, _ in loaded]
         shares = weights if weights is not None else [len(table) for table in self._tables]
         self.facts = tuple(
-            FileFacts(file.name, digest, len(table), skipped, float(share))
+            FileFacts(file.path.name, digest, len(table), skipped, float(share))
             for file, (table, digest, skipped), share in zip(files, loaded, shares, strict=True)
         )
         self._files = files
@@ -181,7 +141,7 @@ class ExampleFiles(Sequence[Example]):
 
     def place(self, index: int) -> str:
         """Returns the file and line of an example, for messages."""
-        return f"{self._files[self._part(index)]}, line {self._row(index)['line']}"
+        return f"{self._files[self._part(index)].name}, line {self._row(index)['line']}"
 
     def _part(self, index: int) -> int:
         if not -len(self) <= index < len(self):
@@ -194,14 +154,14 @@ class ExampleFiles(Sequence[Example]):
         return self._tables[part][index % len(self) - self._ends[part]]
 
 
-def _load(file: Path, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
+def _load(file: TextFile, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
     """Returns a file's table of good lines, its hash, and how many lines were skipped."""
     datasets = require("datasets", extra="train")
     text, texts = datasets.Value("string"), datasets.List(datasets.Value("string"))
     features = {"question": text, "targets": texts, "passages": texts, "line": datasets.Value("int64"), "error": text}
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number, example in _read_lines(file):
+        for number, example in read_lines(file, _parse):
             if isinstance(example, Example):
                 fields = {"question": example.question, "targets": example.targets, "passages": example.passages}
                 yield fields | {"line": number, "error": ""}
@@ -210,35 +170,35 @@ def _load(file: Path, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
             else:
                 raise example
 
-    digest = _sha256(file)
+    digest = _sha256(file.path)
     try:
         table = datasets.Dataset.from_generator(
             rows,
             features=datasets.Features(features),
             cache_dir=cache_dir,
-            fingerprint=hashlib.sha256(f"spring-examples-1/{digest}/{skip}".encode()).hexdigest()[:32],
+            fingerprint=hashlib.sha256(f"spring-examples-2/{digest}/{skip}/{file.codec}".encode()).hexdigest()[:32],
         )
     except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
         cause = error.__cause__
         if isinstance(cause, DataError):
             raise cause from error
-        msg = f"{file} holds no examples" if cause is None else f"{file} cannot be cached: {cause}"
+        msg = f"{file.name} holds no examples" if cause is None else f"{file.name} cannot be cached: {cause}"
         raise DataError(msg) from error
     bad = [i for i, problem in enumerate(table["error"]) if problem] if skip else []
     for i in bad[:_SHOWN]:
         log.warning("skipped %s", table[i]["error"])
     if bad:
-        log.warning("skipped %d of %d lines of %s", len(bad), len(table), file)
+        log.warning("skipped %d of %d lines of %s", len(bad), len(table), file.name)
         left_out = set(bad)
         table = table.select([i for i in range(len(table)) if i not in left_out])
     if not len(table):
-        msg = f"{file} holds no examples"
+        msg = f"{file.name} holds no examples"
         raise DataError(msg)
     return table, digest, len(bad)
 
 
 def _sha256(file: Path) -> str:
-    _check_exists(file)
+    check_exists(file)
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while block := content.read(1 << 20):
@@ -246,19 +206,9 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def read_questions(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yields the (question, answers) pairs of a file whose lines are `{"question": str, "target": str | [str]}`.
-
-    Raises:
-        DataError: for a malformed line, with file, line number and reason.
-    """
-    for example in _all_good(_read_lines(Path(path), {"ret_passages": ["none yet"]})):
-        yield example.question, example.targets
-
-
-def questions_only(paths: Sequence[str | os.PathLike[str]]) -> list[Example]:
+def questions_only(paths: Sequence[str | os.PathLike[str]], *, encoding: str | None = None) -> list[Example]:
     """Reads the (question, answers) pairs of files as examples without passages (see `read_questions`)."""
-    return [Example(question, answers, ()) for path in paths for question, answers in read_questions(path)]
+    return [Example(q.question, q.answers, ()) for path in paths for q in read_questions(path, encoding=encoding)]
 
 
 def with_passages(

@@ -10,25 +10,30 @@ import importlib.metadata
 import logging
 import math
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from spring_integrations._optional import require
 from spring_integrations.errors import SettingsError, TrainingError
 from spring_integrations.training.config import TrainConfig
-from spring_integrations.training.methods import Method
+from spring_integrations.training.methods import Adaptation
 from spring_integrations.training.objective import EncodedExample
 from spring_integrations.training.sampling import Drawn, TrainingSet
-from spring_integrations.training.validation import Validation
+from spring_integrations.training.validation import SCORES, Validation
 
 log = logging.getLogger(__name__)
 
 BEST_METRIC = "f1"
+_LEAST_LOSSES = 20
+
+StepProgress = Callable[[int, int, Mapping[str, float]], None]
+"""Takes the steps done, those of the whole run, and what was logged last, such as {"loss": 2.1}."""
 
 
 class _Parameters(nn.Module):
@@ -36,10 +41,10 @@ class _Parameters(nn.Module):
 
     accepts_loss_kwargs = True
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Adaptation) -> None:
         super().__init__()
         self.trained = nn.ParameterList(method.parameters)
-        # No method is a module, so the backbone is no submodule: Trainer neither saves, moves nor trains it.
+        # No method is a module, so the backbone is not a submodule: Trainer neither saves, moves nor trains it.
         self._method = method
 
     def forward(
@@ -52,7 +57,7 @@ class _Parameters(nn.Module):
 class _Collator:
     """Encodes examples; all of a batch belong to one step and use the same k."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Adaptation) -> None:
         self._method = method
 
     def __call__(self, drawn: list[Drawn]) -> dict[str, Any]:
@@ -64,17 +69,35 @@ class _Collator:
         return {"examples": examples, "ks": ks, "labels": torch.zeros(sum(e.answer_length for e in examples))}
 
 
+class _Reporting(TrainerCallback):
+    """Tells of every step."""
+
+    def __init__(self, progress: StepProgress) -> None:
+        self._progress = progress
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        self._tell(state)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        self._tell(state)
+
+    def _tell(self, state: TrainerState) -> None:
+        if state.is_world_process_zero:
+            self._progress(state.global_step, state.max_steps, state.log_history[-1] if state.log_history else {})
+
+
 class Loop(Trainer):
     """`Trainer` with our order of data, validation by generated answers, and smaller micro-batches on demand."""
 
     def __init__(
         self,
-        method: Method,
+        method: Adaptation,
         data: TrainingSet,
         validation: Validation,
         arguments: TrainingArguments,
         *,
         shares_backbone: bool,
+        progress: StepProgress | None = None,
     ) -> None:
         super().__init__(
             model=_Parameters(method),
@@ -88,6 +111,9 @@ class Loop(Trainer):
         self._method = method
         self._validation = validation
         self._at_once: int = self.args.per_device_train_batch_size
+        if progress is not None:
+            self.remove_callback(PrinterCallback)
+            self.add_callback(_Reporting(progress))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # TrainingSet shuffles by itself, so that a resumed run sees the same order.
@@ -142,18 +168,42 @@ class Loop(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Returns EM and F1 in percent, as `eval_em` and `eval_f1`."""
-        mine = (0, 1) if self._shares_backbone else (self.args.process_index, self.args.world_size)
-        sums = self._validation.measure(*mine).to(self.args.device)
-        em, f1_sum, count = self.accelerator.reduce(sums, "sum").tolist()
-        metrics = {f"{metric_key_prefix}_em": 100 * em / count, f"{metric_key_prefix}_f1": 100 * f1_sum / count}
+        """Returns EM, F1 and contains in percent, as `eval_em` and so on; at first those of the plain backbone too."""
+        if self._validation.compares and not any("plain_f1" in entry for entry in self.state.log_history):
+            self.log(self._measured("plain", plain=True))
+        metrics = self._measured(metric_key_prefix, plain=False)
         self.log(metrics)
+        rows = {"k = 0": plain_scores(self.state.log_history), "trained": metrics}
+        for name, values in ((name, values) for name, values in rows.items() if values):
+            scores = ", ".join(f"{metric.partition('_')[2]} {value:.1f}" for metric, value in values.items())
+            log.info("validation at step %d, %s: %s", self.state.global_step, name, scores)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def _measured(self, prefix: str, *, plain: bool) -> dict[str, float]:
+        mine = (0, 1) if self._shares_backbone else (self.args.process_index, self.args.world_size)
+        sums = self._validation.measure(*mine, plain=plain).to(self.args.device)
+        *scores, count = self.accelerator.reduce(sums, "sum").tolist()
+        return {f"{prefix}_{name}": 100 * score / count for name, score in zip(SCORES, scores, strict=True)}
 
-def loop_arguments(config: TrainConfig, folder: Path, visits: int, *, validates: bool) -> TrainingArguments:
-    """Returns the settings of `Trainer` for so many visits of examples.
+
+def plain_scores(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the scores of the plain backbone, as `plain_em` and so on, from the log of a run."""
+    found: Mapping[str, float] = next((entry for entry in history if "plain_f1" in entry), {})
+    return {name: found[name] for name in (f"plain_{score}" for score in SCORES) if name in found}
+
+
+def loop_arguments(
+    config: TrainConfig, folder: Path, visits: int, *, validates: bool, own_bar: bool = True
+) -> TrainingArguments:
+    """Returns the settings of `Trainer`.
+
+    Args:
+        config: the settings of the run.
+        folder: for checkpoints.
+        visits: of examples, over all epochs.
+        validates: whether there is a validation.
+        own_bar: whether `Trainer` draws its bar.
 
     Raises:
         SettingsError: if this machine or the number of processes does not fit the settings.
@@ -186,13 +236,14 @@ def loop_arguments(config: TrainConfig, folder: Path, visits: int, *, validates:
         load_best_model_at_end=validates,
         metric_for_best_model=BEST_METRIC if validates else None,
         greater_is_better=True if validates else None,
-        logging_steps=min(config.logging_steps, steps),
+        logging_steps=min(config.logging_steps, max(1, steps // _LEAST_LOSSES)),  # a short run's curve has points too
         logging_nan_inf_filter=False,
         report_to=loggers or "none",
         remove_unused_columns=False,
         use_cpu=not has_gpu,
         dataloader_pin_memory=has_gpu,
         ddp_find_unused_parameters=False,
+        disable_tqdm=not own_bar,
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # one process, one GPU: no DataParallel
     return arguments

@@ -9,23 +9,23 @@ and back-propagation goes through `[v1 … vk] question answer` only. The result
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-from spring_integrations.backbone import Backbone
-from spring_integrations.context_cache import prefix_cache_obstacle
+from spring_integrations.chat.template import end_of_turn
 from spring_integrations.errors import PromptTooLongError, TokensError
-from spring_integrations.generation import input_device, pad_left
-from spring_integrations.prompt import RagPrompt
+from spring_integrations.prompts import RagPrompt
+from spring_integrations.runtime.backbone import Backbone
+from spring_integrations.runtime.batching import forward, pad_for
+from spring_integrations.runtime.context_cache import prefix_cache_obstacle
+from spring_integrations.runtime.fitting import fit
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,17 @@ class EncodedExample:
     after: list[int]
     answer_length: int
 
+    @property
+    def prompt_length(self) -> int:
+        """Positions of the prompt, virtual tokens aside."""
+        return len(self.before) + len(self.after) - self.answer_length
+
+
+def warn_of_dropped(backbone: Backbone) -> None:
+    """Warns, once a run, that passages of some prompts are left out."""
+    msg = f"some prompts do not fit the {backbone.window} positions of {backbone.name}: left out passages"
+    backbone.once.warn(log, msg)
+
 
 def encode_example(backbone: Backbone, prompt: RagPrompt, answer: str, virtual_ids: range) -> EncodedExample:
     """Encodes a prompt as inference does, and the answer as it would be generated after it.
@@ -56,34 +67,33 @@ def encode_example(backbone: Backbone, prompt: RagPrompt, answer: str, virtual_i
     Raises:
         PromptTooLongError: if question and answer alone do not fit.
     """
-    ids, target = _encode_both(backbone, prompt, answer, virtual_ids)
-    while len(ids) + len(target) > backbone.window:
-        shorter = prompt.without_last_passage()
-        if shorter is None:
-            msg = (
-                f"virtual tokens, passage, question and answer take {len(ids) + len(target)} of {backbone.window} "
-                f"positions: {prompt.after[:80]!r}…; shorten them"
-            )
-            raise PromptTooLongError(msg)
-        warn_once(f"some prompts do not fit the {backbone.window} positions of {backbone.name}: left out passages")
-        prompt = shorter
-        ids, target = _encode_both(backbone, prompt, answer, virtual_ids)
+    target = _answer_ids(backbone, prompt.with_passages(1), answer, virtual_ids)
+    fitted = fit(backbone, prompt, virtual_ids, room=len(target))
+    if fitted is None:
+        length = len(backbone.encode(prompt.with_passages(1), virtual_ids)) + len(target)
+        msg = (
+            f"virtual tokens, passage, question and answer take {length} of {backbone.window} positions: "
+            f"{prompt.after[:80]!r}…; shorten them"
+        )
+        raise PromptTooLongError(msg)
+    if fitted.dropped:
+        warn_of_dropped(backbone)
+    ids = fitted.ids
     at = ids.index(virtual_ids[0]) if virtual_ids and prompt.boundary is not None else len(ids)
     return EncodedExample(ids[:at], ids[at + len(virtual_ids) :] + target, len(target))
 
 
-def _encode_both(backbone: Backbone, prompt: RagPrompt, answer: str, virtual: range) -> tuple[list[int], list[int]]:
+def _answer_ids(backbone: Backbone, prompt: RagPrompt, answer: str, virtual: range) -> list[int]:
+    """Returns the ids of an answer as it would be generated after a prompt, and of its end."""
     ids = backbone.encode(prompt, virtual)
-    if prompt.boundary is None:
-        longer = RagPrompt(f"{prompt.before} {answer}", "", None)
-    else:
-        longer = RagPrompt(prompt.before, f"{prompt.after} {answer}", prompt.boundary)
+    # A template of chats writes the white space before an answer itself.
+    written = answer if prompt.rendered and prompt.text[-1:].isspace() else f" {answer}"
+    last = "before" if prompt.boundary is None else "after"
+    longer = dataclasses.replace(prompt, **{last: getattr(prompt, last) + written})
     whole = backbone.encode(longer, virtual)
-    if whole[: len(ids)] == ids:
-        target = whole[len(ids) :]
-    else:
-        target = list(backbone.tokenizer(f" {answer}", add_special_tokens=False).input_ids)
-    return ids, target + backbone.eos_ids[:1]
+    target = whole[len(ids) :] if whole[: len(ids)] == ids else backbone.text_ids(written)
+    end = end_of_turn(backbone) if prompt.rendered else None
+    return target + (backbone.eos_ids[:1] if end is None else [end])
 
 
 def spring_loss(
@@ -106,8 +116,7 @@ def spring_loss(
     Raises:
         TokensError: if a sample has no virtual ids.
     """
-    totals = [log_probs.sum() for log_probs in spring_log_probs(backbone, examples, samples)]
-    return -torch.stack(totals).mean() / _count(examples, num_items)
+    return mean_loss(spring_log_probs(backbone, examples, samples), _count(examples, num_items))
 
 
 def spring_log_probs(backbone: Backbone, examples: Sequence[EncodedExample], samples: Sequence[range]) -> list[Tensor]:
@@ -124,20 +133,18 @@ def spring_log_probs(backbone: Backbone, examples: Sequence[EncodedExample], sam
     rests = [[list(ids) + e.after for e in examples] for ids in samples]
     longest = max(len(e.before) for e in examples) + max(len(row) for rows in rests for row in rows)
     if obstacle := prefix_cache_obstacle(backbone, longest):
-        warn_once(f"training by full back-propagation: {obstacle}")
+        backbone.once.warn(log, f"training by full back-propagation: {obstacle}")
         return [full_log_probs(backbone, examples, ids) for ids in samples]
-    device = input_device(backbone)
-    context, mask = (t.to(device) for t in pad_left([e.before for e in examples], backbone.pad_id))
+    context, mask = pad_for(backbone, [e.before for e in examples])
     cache = DynamicCache(config=backbone.model.config)
     with torch.no_grad():
-        _logits(backbone, context, mask, _positions(mask), cache, 1)
+        forward(backbone, context, mask, cache=cache)
     found = []
     for rows in rests:
-        rest, rest_mask = (t.to(device) for t in pad_left(rows, backbone.pad_id))
-        whole = torch.cat([mask, rest_mask], dim=1)
+        rest, rest_mask = pad_for(backbone, rows)
         keep = max(e.answer_length for e in examples) + 1
-        logits = _logits(backbone, rest, whole, _positions(whole)[:, mask.shape[1] :], _fork(cache), keep)
-        found.append(_answer_log_probs(logits[:, -keep:], rest, examples))
+        logits = forward(backbone, rest, torch.cat([mask, rest_mask], dim=1), keep=keep, cache=_fork(cache))
+        found.append(_answer_log_probs(logits, rest, examples))
     return found
 
 
@@ -157,11 +164,14 @@ def full_loss(
 def full_log_probs(backbone: Backbone, examples: Sequence[EncodedExample], virtual_ids: range = range(0)) -> Tensor:
     """Returns what `spring_log_probs` returns for one sample, by ordinary back-propagation."""
     rows = [e.before + list(virtual_ids) + e.after for e in examples]
-    device = input_device(backbone)
-    ids, mask = (t.to(device) for t in pad_left(rows, backbone.pad_id))
-    keep = max(e.answer_length for e in examples) + 1
-    logits = _logits(backbone, ids, mask, _positions(mask), None, keep)
-    return _answer_log_probs(logits[:, -keep:], ids, examples)
+    ids, mask = pad_for(backbone, rows)
+    logits = forward(backbone, ids, mask, keep=max(e.answer_length for e in examples) + 1)
+    return _answer_log_probs(logits, ids, examples)
+
+
+def mean_loss(log_probs: Sequence[Tensor], num_items: Tensor | int) -> Tensor:
+    """Returns the negative sum of log-likelihoods, the mean over the samples, divided by num_items."""
+    return -torch.stack([found.sum() for found in log_probs]).mean() / num_items
 
 
 def _count(examples: Sequence[EncodedExample], num_items: Tensor | int | None) -> Tensor | int:
@@ -187,33 +197,8 @@ def token_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     return -F.cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
 
 
-def _positions(mask: Tensor) -> Tensor:
-    return (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def _logits(
-    backbone: Backbone, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None, keep: int
-) -> Tensor:
-    accepts = inspect.signature(backbone.model.forward).parameters
-    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None}
-    if cache is not None:
-        inputs["past_key_values"] = cache
-    if "position_ids" in accepts:
-        inputs["position_ids"] = positions
-    if "logits_to_keep" in accepts:
-        inputs["logits_to_keep"] = keep
-    logits: Tensor = backbone.model(**inputs).logits
-    return logits
-
-
 def _fork(cache: DynamicCache) -> DynamicCache:
     """Returns a cache with the same tensors: layers append by concatenation, never in place."""
     forked = copy.copy(cache)
     forked.layers = [copy.copy(layer) for layer in cache.layers]
     return forked
-
-
-@functools.cache
-def warn_once(message: str) -> None:
-    """Logs a warning the first time that it is given."""
-    log.warning(message)

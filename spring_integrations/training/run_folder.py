@@ -21,8 +21,13 @@ _CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "train
 _MAY_CHANGE = {"micro_batch_size", "save_steps", "logging_steps", "shard_backbone"}  # when a run goes on
 
 
-def record_settings(folder: Path, settings: dict[str, Any]) -> None:
+def record_settings(folder: Path, settings: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Writes the settings of a new run.
+
+    Args:
+        folder: of the run.
+        settings: all that the result depends on.
+        defaults: of settings that a run of an earlier release did not have.
 
     Raises:
         SettingsError: if the folder holds checkpoints of a run with other settings.
@@ -34,7 +39,7 @@ def record_settings(folder: Path, settings: dict[str, Any]) -> None:
         except ValueError as error:
             msg = f"{file} is damaged ({error}); delete it to go on from the checkpoints with these settings"
             raise SettingsError(msg) from error
-        now = json.loads(json.dumps(settings))
+        now, before = (json.loads(json.dumps(values)) for values in (settings, defaults | before))
         changed = sorted(n for n in {*before, *now} - _MAY_CHANGE if before.get(n) != now.get(n))
         if changed:
             values = ", ".join(f"{n}: {before.get(n)!r} -> {now.get(n)!r}" for n in changed)

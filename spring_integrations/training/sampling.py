@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 from spring_integrations.errors import DataError
-from spring_integrations.prompt import RagPrompt
+from spring_integrations.prompts import RagPrompt
 from spring_integrations.training.config import TrainConfig
 from spring_integrations.training.data import Example
+from spring_integrations.training.layouts import PromptWriter
 
 MAX_RANDOM_PASSAGES = 5
 
@@ -41,8 +43,13 @@ class TrainingSet(Dataset[Drawn]):
     what one process would have seen.
     """
 
-    def __init__(self, examples: Sequence[Example], config: TrainConfig, special_tokens: Sequence[str] = ()) -> None:
-        """Takes the examples; where they are `ExampleFiles`, an epoch mixes them by their weights.
+    def __init__(self, examples: Sequence[Example], config: TrainConfig, writer: PromptWriter | None = None) -> None:
+        """Takes the examples, and what writes their prompts; of `ExampleFiles`, an epoch mixes the files by weight.
+
+        Args:
+            examples: a list, or `ExampleFiles`.
+            config: the settings; its seed draws everything.
+            writer: writes the prompts.
 
         Raises:
             DataError: if there are no examples.
@@ -52,7 +59,7 @@ class TrainingSet(Dataset[Drawn]):
             raise DataError(msg)
         self._examples = examples
         self._config = config
-        self._special_tokens = tuple(special_tokens)
+        self._writer = writer or PromptWriter(config.layouts)
         facts = getattr(examples, "facts", ())
         self._sizes = [f.examples for f in facts] or [len(examples)]
         self._counts = _shares([f.weight for f in facts] or [1.0], len(examples))
@@ -70,16 +77,19 @@ class TrainingSet(Dataset[Drawn]):
         rng = random.Random(f"{config.seed}/{index}")
         count = rng.randint(1, MAX_RANDOM_PASSAGES) if config.num_passages == -1 else config.num_passages
         passages = list(example.passages[:count])
-        rng.shuffle(passages)
-        prompt = RagPrompt.from_passages(passages, example.question, special_tokens=self._special_tokens)
+        if config.passage_order == "shuffled":
+            rng.shuffle(passages)
+        prompt = self._writer.drawn(f"{config.seed}/layout/{index}")(passages, example.question)
         return Drawn(example.question, prompt, rng.choice(example.targets), self._ks(index // config.batch_size))
 
     def _ks(self, step: int) -> tuple[int, ...]:
-        """Draws k ~ U{1…n} for a step; with fixed k, n."""
+        """Draws the k of a step from 1…n, uniformly or log-uniformly; with fixed k, n."""
         config = self._config
         if config.method != "spring":
             return (config.n,)
         rng = random.Random(f"{config.seed}/k/{step}")
+        if config.k_draw == "log-uniform":
+            return tuple(int(math.exp(rng.uniform(0, math.log(config.n + 1)))) for _ in range(config.k_samples))
         return tuple(rng.randint(1, config.n) for _ in range(config.k_samples))
 
     def _order(self, epoch: int) -> torch.Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError
-from spring_integrations.retrieval.readers.source import SourceFile
+from spring_integrations.text_files import TextFile
 
 Row = Mapping[str, Any]
 
@@ -38,18 +37,22 @@ def download(hub: str, pattern: str, revision: str | None) -> list[Path]:
     return files
 
 
-def read_rows(files: Sequence[Path]) -> Iterator[tuple[int, Row]]:
+def read_rows(files: Sequence[Path], codec: str | None = None) -> Iterator[tuple[int, Row]]:
     """Yields the rows of `.jsonl`, `.jsonl.gz`, `.tsv` or `.parquet` files with their numbers, from 1.
 
+    Args:
+        files: of one kind.
+        codec: of JSON lines, as `text_encodings.check_encoding` returns it; None finds it out.
+
     Raises:
-        DataError: for a file that cannot be read to its end, or a line that is no JSON object.
+        DataError: for a file that cannot be read to its end, or a line that is not a JSON object.
     """
     kind = files[0].suffix
     if kind == ".parquet":
         return _table_rows("parquet", files)
     if kind == ".tsv":
         return _table_rows("csv", files, sep="\t", keep_default_na=False)  # "None" and "NA" are words
-    return (row for file in files for row in _json_lines(file))
+    return (row for path in files for row in _json_lines(TextFile(path, str(path), codec)))
 
 
 def _table_rows(builder: str, files: Sequence[Path], **options: Any) -> Iterator[tuple[int, Row]]:
@@ -62,23 +65,8 @@ def _table_rows(builder: str, files: Sequence[Path], **options: Any) -> Iterator
         raise DataError(msg) from error
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    file = SourceFile(path, str(path))
-    for line in file.lines():
-        if isinstance(line, DataError):
-            raise line
-        number, text = line
-        if text.strip():
-            yield number, _record(text, file, number)
-
-
-def _record(text: str, file: SourceFile, number: int) -> Row:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        msg = f"not JSON ({error})"
-        raise file.fault(msg, line=number) from error
-    if not isinstance(record, dict):
-        msg = f"expected an object, got {type(record).__name__}"
-        raise file.fault(msg, line=number)
-    return record
+def _json_lines(file: TextFile) -> Iterator[tuple[int, Row]]:
+    for number, row in file.objects():
+        if isinstance(row, DataError):
+            raise row
+        yield number, row

@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import random
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.datasets.files import Row, download, read_rows
 from spring_integrations.evaluation.datasets.sources import SOURCES, Source, parse_record
 from spring_integrations.evaluation.questions import Question
+from spring_integrations.text_encodings import check_encoding
 
 log = logging.getLogger(__name__)
 
 _LOCAL_SUFFIXES = (".jsonl", ".jsonl.gz")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def load_questions(
@@ -29,6 +27,7 @@ def load_questions(
     limit: int | None = None,
     revision: str | None = None,
     seed: int = 0,
+    encoding: str | None = None,
 ) -> list[Question]:
     """Loads the questions of a dataset.
 
@@ -45,6 +44,7 @@ def load_questions(
         limit: keep this many questions at most, drawn at random by `seed` and kept in their order.
         revision: commit, tag or branch of the dataset's repository; None means the newest.
         seed: of the draw.
+        encoding: of a local file; None takes UTF-8, or a guess where it is not that.
 
     Raises:
         DataError: if the name is unknown, the hub or the file cannot be read, a row lacks a field or an
@@ -58,7 +58,7 @@ def load_questions(
     if (source := SOURCES.get(name)) is not None:
         questions = _from_hub(name, source, split or source.split, revision)
     elif split is None and revision is None:
-        questions = _from_file(name)
+        questions = _from_file(name, check_encoding(encoding))
     else:
         msg = f"split and revision are for datasets on the hub, and {name!r} is none of {_known()}"
         raise SettingsError(msg)
@@ -79,7 +79,7 @@ def _from_hub(name: str, source: Source, split: str, revision: str | None) -> li
     return questions
 
 
-def _from_file(name: str) -> list[Question]:
+def _from_file(name: str, codec: str | None) -> list[Question]:
     file = Path(name).expanduser()
     if not file.exists():
         msg = f"{name!r} is neither a file nor a known dataset; known are {_known()}"
@@ -87,7 +87,7 @@ def _from_file(name: str) -> list[Question]:
     if not file.is_file() or not file.name.endswith(_LOCAL_SUFFIXES):
         msg = f"{name!r} is not read: questions are read from {' and '.join(_LOCAL_SUFFIXES)} files"
         raise DataError(msg)
-    questions, unanswered = _parse(read_rows([file]), parse_record, file.name, str(file), "")
+    questions, unanswered = _parse(read_rows([file], codec), parse_record, file.name, str(file), "")
     if unanswered:
         msg = f"{unanswered[0]} has no answer; it cannot be scored, so take it out"
         raise DataError(msg)
@@ -100,7 +100,7 @@ def _from_file(name: str) -> list[Question]:
 def _parse(
     rows: Iterable[tuple[int, Row]], parse: Callable[[Row], Iterable[Question]], name: str, label: str, prefix: str
 ) -> tuple[list[Question], list[str]]:
-    """Returns the questions that have answers, and where the others stand."""
+    """Returns the questions that have answers, and the places of those that have none."""
     questions: dict[str, Question] = {}
     unanswered: list[str] = []
     for number, row in rows:
@@ -110,7 +110,7 @@ def _parse(
             unnamed = f"{prefix}{number}" if len(parsed) == 1 else f"{prefix}{number}-{turn}"
             checked = _checked(replace(question, id=question.id or unnamed, dataset=name), place)
             if checked.id in questions:
-                msg = f"{place}: the id {checked.id!r} stands twice; results are stored by id, so each needs its own"
+                msg = f"{place}: the id {checked.id!r} comes twice; results are stored by id, so each needs its own"
                 raise DataError(msg)
             if checked.answers:
                 questions[checked.id] = checked
@@ -132,21 +132,16 @@ def _parse_row(row: Row, parse: Callable[[Row], Iterable[Question]], place: str)
 
 def _checked(question: Question, place: str) -> Question:
     """Returns the question without blank and repeated answers."""
-    if not _is_text(question.question) or not question.question.strip():
+    if not isinstance(question.question, str) or not question.question.strip():
         msg = f"{place}: question must be a text that is not blank, got {question.question!r}"
         raise DataError(msg)
     gold, turns = question.gold_passages, question.history
     texts = (*question.answers, *(p.text for p in gold), *(p.title for p in gold), *(part for t in turns for part in t))
-    wrong = [text for text in texts if not _is_text(text)]
+    wrong = [text for text in texts if not isinstance(text, str)]
     if wrong:
         msg = f"{place}: answers, passages and history must be texts, got {wrong[0]!r}"
         raise DataError(msg)
     return replace(question, answers=tuple(dict.fromkeys(answer for answer in question.answers if answer.strip())))
-
-
-def _is_text(value: Any) -> bool:
-    # Half of a surrogate pair comes out of JSON, but no file or tokenizer takes it.
-    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 def _known() -> str:

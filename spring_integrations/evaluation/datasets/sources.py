@@ -31,7 +31,7 @@ class Source:
         split: the split that results are reported on.
         parse: makes questions of a row. One that has no id gets one from its split and row; one that
             the dataset calls unanswerable, or whose answers are not public, comes without answers.
-        metrics: what is reported besides exact match and F1, by the names in `metrics.METRICS`.
+        metrics: what is reported besides exact match, F1 and contains, by the names in `metrics.METRICS`.
     """
 
     hub: str
@@ -126,7 +126,7 @@ SOURCES: Mapping[str, Source] = {
     "msmarco": Source(_FLASHRAG, "ms_marco/{split}.jsonl", "dev", _flashrag_ms_marco),
     "popqa": Source(_FLASHRAG, "popqa/{split}.jsonl", "test", parse_record, ("accuracy",)),
     "coqa": _COQA,
-    # The open-domain set; in "rc" a question stands once for each kind of document that answers it.
+    # The open-domain set; in "rc" a question comes once for each kind of document that answers it.
     "mandarjoshi/trivia_qa": Source(
         "mandarjoshi/trivia_qa", "unfiltered.nocontext/{split}-*.parquet", "validation", _trivia_qa, _TRIVIA_METRICS
     ),
@@ -148,6 +148,6 @@ SOURCES: Mapping[str, Source] = {
 
 
 def metrics_of(dataset: str) -> tuple[str, ...]:
-    """Returns the metrics that are reported on a dataset: exact match and F1, and its own where it has some."""
+    """Returns the metrics that are reported on a dataset: exact match, F1, contains, and its own where it has some."""
     own = SOURCES[dataset].metrics if dataset in SOURCES else ()
-    return ("em", "f1", *own)
+    return ("em", "f1", "contains", *own)

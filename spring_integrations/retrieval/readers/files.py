@@ -6,31 +6,39 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal, get_args
+from typing import Literal
 
-from spring_integrations.errors import DataError, SettingsError
-from spring_integrations.retrieval.readers.documents import read_html, read_markdown, read_pdf, read_text
-from spring_integrations.retrieval.readers.records import has_header, read_jsonl, read_msmarco, read_tsv
-from spring_integrations.retrieval.readers.source import Located, SourceFile, storable
+from spring_integrations._choices import check_choice
+from spring_integrations.errors import DataError
+from spring_integrations.retrieval.readers.documents import read_pdf, read_text
+from spring_integrations.retrieval.readers.html import read_html
+from spring_integrations.retrieval.readers.markdown import read_markdown
+from spring_integrations.retrieval.readers.records import read_jsonl
+from spring_integrations.retrieval.readers.source import Located
+from spring_integrations.retrieval.readers.tables import Quoting, has_header, read_csv, read_msmarco, read_tsv
+from spring_integrations.text import storable
+from spring_integrations.text_files import TextFile
 
-Format = Literal["auto", "documents", "text", "markdown", "html", "pdf", "jsonl", "tsv", "msmarco"]
+Format = Literal["auto", "documents", "text", "markdown", "html", "pdf", "jsonl", "csv", "tsv", "msmarco"]
 
 DOCUMENTS = ("text", "markdown", "html", "pdf")
-READERS: dict[str, Callable[[SourceFile], Iterator[Located | DataError]]] = {
+READERS: dict[str, Callable[[TextFile], Iterator[Located | DataError]]] = {
     "text": read_text,
     "markdown": read_markdown,
     "html": read_html,
     "pdf": read_pdf,
     "jsonl": read_jsonl,
-    "tsv": read_tsv,
     "msmarco": read_msmarco,
 }
+TABLES: dict[str, Callable[[TextFile, Quoting], Iterator[Located | DataError]]] = {"csv": read_csv, "tsv": read_tsv}
 _SUFFIXES = {
     ".pdf": "pdf",
     ".html": "html",
     ".htm": "html",
+    ".xhtml": "html",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".csv": "csv",
     ".tsv": "tsv",
     ".markdown": "markdown",
     ".md": "markdown",
@@ -47,26 +55,24 @@ def check_corpus(root: Path, format: Format) -> None:
         DataError: if there is no such file or folder.
         SettingsError: if the format is unknown.
     """
-    if format not in get_args(Format):
-        msg = f"format={format!r} is unknown; choose one of {', '.join(get_args(Format))}"
-        raise SettingsError(msg)
+    check_choice("format", format, Format)
     if not root.exists():
         msg = f"there is no file or folder {os.fspath(root)!r}; give a file ({wanted(format)}) or a folder"
         raise DataError(msg)
 
 
-def find_files(root: Path, format: Format) -> Iterator[tuple[str, SourceFile] | DataError]:
+def find_files(root: Path, format: Format, codec: str | None = None) -> Iterator[tuple[str, TextFile] | DataError]:
     """Yields a file, or the files of a folder in the order of their names, with the reader of each.
 
-    What is no error: hidden files, files in a folder that are of no known format, links to folders.
+    Passed over without an error: hidden files, files in a folder that are of no known format, links to folders.
     """
     if not root.is_dir():
-        file = SourceFile(root, storable(root.name))
+        file = TextFile(root, storable(root.name), codec)
         kind = _kind(file, format) or (_sniff(file) if format == "auto" else None)
         unknown = f"not read: only {wanted(format)} files are; if it is one of them, name its format"
         yield (kind, file) if kind else file.fault(unknown)
         return
-    for found in _walk(SourceFile(root, "."), format):
+    for found in _walk(TextFile(root, ".", codec), format):
         if isinstance(found, DataError):
             yield found
         elif kind := _kind(found, format):
@@ -81,14 +87,14 @@ def wanted(format: Format) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _walk(folder: SourceFile, format: Format) -> Iterator[SourceFile | DataError]:
+def _walk(folder: TextFile, format: Format) -> Iterator[TextFile | DataError]:
     try:
         names = sorted(path.name for path in folder.path.iterdir() if not path.name.startswith("."))
     except OSError as error:
         yield folder.fault(f"cannot list the folder: {error.strerror or error}", cause=error)
         return
     for name in _without_queries(names) if format == "auto" else names:
-        inside = SourceFile(folder.path / name, PurePosixPath(folder.name, storable(name)).as_posix())
+        inside = TextFile(folder.path / name, PurePosixPath(folder.name, storable(name)).as_posix(), folder.codec)
         if inside.path.is_file():
             yield inside
         elif inside.path.is_dir() and not inside.path.is_symlink():
@@ -101,7 +107,7 @@ def _without_queries(names: list[str]) -> list[str]:
     return corpus if corpus and not _BEIR_REST.isdisjoint(names) else names
 
 
-def _kind(file: SourceFile, format: Format) -> str | None:
+def _kind(file: TextFile, format: Format) -> str | None:
     if format not in ("auto", "documents"):
         return format
     kind = _SUFFIXES.get(file.suffix)
@@ -110,7 +116,7 @@ def _kind(file: SourceFile, format: Format) -> str | None:
     return "msmarco" if kind == "tsv" and not has_header(_first_line(file)) else kind
 
 
-def _sniff(file: SourceFile) -> str | None:
+def _sniff(file: TextFile) -> str | None:
     """Returns the format of a file whose name says nothing."""
     line = _first_line(file).lstrip().lower()
     if line.startswith("%pdf-"):
@@ -123,6 +129,6 @@ def _sniff(file: SourceFile) -> str | None:
         return None
 
 
-def _first_line(file: SourceFile) -> str:
-    texts = (line[1] for line in file.lines() if not isinstance(line, DataError))
+def _first_line(file: TextFile) -> str:
+    texts = (line[1] for line in file.lines(warn=False) if not isinstance(line, DataError))
     return next((text for text in texts if text.strip()), "")

@@ -1,19 +1,10 @@
-"""Training a query encoder together with a generator, on questions and answers alone."""
+"""Training a query encoder together with a generator, on questions and answers alone.
+
+The names are listed in `__init__.pyi`.
+"""
 
 from __future__ import annotations
 
-from spring_integrations.training.joint.config import JointConfig
-from spring_integrations.training.joint.encoders import QueryEncoder, query_encoder
-from spring_integrations.training.joint.train import train_joint
-from spring_integrations.training.joint.vectors import ChromaVectors, DenseRetriever, VectorIndex, VectorSource
+import lazy_loader
 
-__all__ = [
-    "ChromaVectors",
-    "DenseRetriever",
-    "JointConfig",
-    "QueryEncoder",
-    "VectorIndex",
-    "VectorSource",
-    "query_encoder",
-    "train_joint",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

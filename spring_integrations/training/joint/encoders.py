@@ -48,7 +48,7 @@ def query_encoder(model: Any, tokenizer: Any = None, *, prompt: str | None = Non
             with its tokenizer, a `DPRQuestionEncoder`, or another model of transformers whose
             `pooler_output` is the vector; or a `QueryEncoder`.
         tokenizer: of a model of transformers.
-        prompt: stands before every question ("query: " for E5) and is saved with a
+        prompt: goes before every question ("query: " for E5) and is saved with a
             `SentenceTransformer`; None takes the embedder's or the one that was saved, if there is one.
 
     Raises:
@@ -67,7 +67,7 @@ def query_encoder(model: Any, tokenizer: Any = None, *, prompt: str | None = Non
         encoder: QueryEncoder = model
         return encoder
     msg = (
-        f"{type(model).__name__} is no query encoder: give a SentenceTransformer, a transformers model with its "
+        f"{type(model).__name__} is not a query encoder: give a SentenceTransformer, a transformers model with its "
         "tokenizer, or an object with parameters(), to(device), save(folder) that maps texts to vectors"
     )
     raise SettingsError(msg)

@@ -10,16 +10,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from spring_integrations.backbone import Backbone, Seq2SeqBackbone
 from spring_integrations.decoding import RagModel, Seq2SeqModel
 from spring_integrations.errors import PromptTooLongError, SettingsError
-from spring_integrations.generation import input_device
-from spring_integrations.prompt import RagPrompt
+from spring_integrations.prompts import RagPrompt
+from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone
 from spring_integrations.tokens import TokensMetadata
 from spring_integrations.training.config import TrainConfig
-from spring_integrations.training.methods import Spring, freeze
-from spring_integrations.training.objective import IGNORED, EncodedExample, token_log_probs
+from spring_integrations.training.objective import EncodedExample
 from spring_integrations.training.sampling import Drawn
+from spring_integrations.training.seq2seq import answer_log_probs, encode_answer
+from spring_integrations.training.spring import Spring, freeze
 
 
 class Generator(Protocol):
@@ -97,7 +97,6 @@ class FullGenerator:
         """
         self.backbone = backbone
         self._model: Any = backbone.model.requires_grad_(True)
-        self._start = backbone.decoder_start
         self.parameters: list[nn.Parameter] = list(self._model.parameters())
         if self._model.dtype != torch.float32:
             msg = f"{backbone.name} is in {self._model.dtype}: load it in float32 (precision='bf16' mixes)"
@@ -110,29 +109,17 @@ class FullGenerator:
             PromptTooLongError: if one of them does not fit the window.
         """
         before = self.context(drawn.prompt)
-        answer = list(self.backbone.tokenizer(text_target=drawn.target).input_ids)
-        forced, ends = self._start[1:], self.backbone.eos_ids
-        target = answer[len(forced) :] if answer[: len(forced)] == forced else answer
-        target += ends[:1] if not target or target[-1] not in ends else []
-        window = self.backbone.window
-        if max(len(before), len(self._start) + len(target)) > window:
+        target, window = encode_answer(self.backbone, drawn.target), self.backbone.window
+        if len(before) > window:
             msg = (
-                f"passage and question take {len(before)} positions, the answer {len(target)}, of {window} each: "
-                f"{drawn.question[:80]!r}…; shorten them"
+                f"passage and question take {len(before)} of {window} positions: {drawn.question[:80]!r}…; shorten them"
             )
             raise PromptTooLongError(msg)
         return EncodedExample(before, target, len(target))
 
     def log_probs(self, examples: Sequence[EncodedExample], ks: Sequence[int]) -> list[Tensor]:
         """Returns log p of every answer token [examples, longest answer], once: there are no virtual tokens."""
-        inputs = self._inputs([e.before for e in examples])
-        longest = max(e.answer_length for e in examples)
-        targets = torch.tensor([e.after + [IGNORED] * (longest - e.answer_length) for e in examples])
-        # What fills up a shorter answer stands behind it, where nothing that counts attends to it.
-        given = [self._start + e.after[:-1] + [self.backbone.pad_id] * (longest - e.answer_length) for e in examples]
-        device = inputs["input_ids"].device
-        logits = self._model(**inputs, decoder_input_ids=torch.tensor(given, device=device), use_cache=False).logits
-        return [token_log_probs(logits[:, -longest:], targets.to(device))]
+        return [answer_log_probs(self.backbone, [e.before for e in examples], [e.after for e in examples])]
 
     def context(self, prompt: RagPrompt) -> list[int]:
         """Returns the encoder's input."""
@@ -154,10 +141,3 @@ class FullGenerator:
 
     def detach(self) -> None:
         """Nothing to do: the backbone's own weights were trained."""
-
-    def _inputs(self, rows: Sequence[list[int]]) -> dict[str, Tensor]:
-        # Encoders with learned positions count from the left, padding included.
-        device, longest = input_device(self.backbone), max(map(len, rows))
-        ids = [row + [self.backbone.pad_id] * (longest - len(row)) for row in rows]
-        mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
-        return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from spring_integrations.backbone import Backbone
 from spring_integrations.decoding import (
     RagDecoder,
     log_prior,
@@ -18,20 +18,23 @@ from spring_integrations.decoding import (
     rag_token_log_likelihood,
 )
 from spring_integrations.passages import Passage
-from spring_integrations.prompt import RagPrompt
+from spring_integrations.prompts import RagPrompt
+from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.tokens import TokensMetadata
 from spring_integrations.training.card import ENCODER_FOLDER
 from spring_integrations.training.joint.config import JointConfig
 from spring_integrations.training.joint.generators import Generator
 from spring_integrations.training.joint.vectors import DenseRetriever
-from spring_integrations.training.objective import EncodedExample, warn_once
+from spring_integrations.training.objective import EncodedExample
 from spring_integrations.training.sampling import Asked, Drawn
+
+log = logging.getLogger(__name__)
 
 _LIKELIHOODS = {"rag-sequence": rag_sequence_log_likelihood, "rag-token": rag_token_log_likelihood}
 
 
 @dataclass(frozen=True)
-class Question(EncodedExample):
+class EncodedQuestion(EncodedExample):
     """A question and its answer, encoded with an empty passage: what is retrieved is not known yet.
 
     Attributes:
@@ -66,7 +69,7 @@ class Joint:
         ]
         self.optimizer: Optimizer | None = AdamW(groups, weight_decay=0.0)
 
-    def encode(self, drawn: Drawn) -> Question:
+    def encode(self, drawn: Drawn) -> EncodedQuestion:
         """Encodes a question with its answer.
 
         Raises:
@@ -74,9 +77,9 @@ class Joint:
         """
         prompt = self._prompt(drawn.question, Passage(""))
         bare = self._generator.encode(Drawn(drawn.question, prompt, drawn.target, drawn.ks))
-        return Question(bare.before, bare.after, bare.answer_length, drawn.question)
+        return EncodedQuestion(bare.before, bare.after, bare.answer_length, drawn.question)
 
-    def loss(self, examples: Sequence[Question], ks: Sequence[int], num_items: Tensor | int) -> Tensor:
+    def loss(self, examples: Sequence[EncodedQuestion], ks: Sequence[int], num_items: Tensor | int) -> Tensor:
         """Returns -log Σ_z p(z|x) p(y|x,z), summed over the questions and divided by num_items."""
         found, scores = self._retriever.retrieve([e.question for e in examples], self._config.num_passages)
         prior = log_prior(scores, self._temperature)
@@ -124,11 +127,13 @@ class Joint:
     def _prompt(self, question: str, passage: Passage) -> RagPrompt:
         return RagPrompt.from_passages([passage], question, special_tokens=self._special_tokens)
 
-    def _cut(self, question: Question, passage: Passage, room: int = 0) -> tuple[Passage, list[int]]:
+    def _cut(self, question: EncodedQuestion, passage: Passage, room: int = 0) -> tuple[Passage, list[int]]:
         """Returns as much of a passage's beginning as fits, with so many more tokens, and the ids of its context."""
         while True:
             before = self._generator.context(self._prompt(question.question, passage))
             if not passage.text or self._generator.fits(len(before), len(question.after) + room):
                 return passage, before
-            warn_once(f"some passages do not fit the {self.backbone.window} positions of {self.backbone.name}: cut")
+            self.backbone.once.warn(
+                log, f"some passages do not fit the {self.backbone.window} positions of {self.backbone.name}: cut"
+            )
             passage = replace(passage, text=passage.text[: len(passage.text) * 3 // 4])

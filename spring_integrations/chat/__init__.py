@@ -1,0 +1,1 @@
+"""Chats: templates and calls of tools."""

@@ -1,0 +1,14 @@
+from .chains import ChainReport as ChainReport
+from .chains import evaluate_chain as evaluate_chain
+from .compose import run_evaluation as run_evaluation
+from .config import EvaluationConfig as EvaluationConfig
+from .datasets import load_questions as load_questions
+from .questions import Question as Question
+from .ranking import evaluate_retriever as evaluate_retriever
+from .report import write_report as write_report
+from .runner import evaluate as evaluate
+from .side_effects import general_ability as general_ability
+from .statistics import mean_interval as mean_interval
+from .statistics import paired_test as paired_test
+from .systems import plain_systems as plain_systems
+from .systems import token_systems as token_systems

@@ -1,0 +1,241 @@
+"""A backbone's checkpoint on disk: its files, and which tensors are the embedding and the head. Loads no weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from spring_integrations.errors import BackboneError, TokensError
+from spring_integrations.runtime.named import named_model
+from spring_integrations.tokens import SpringTokens
+
+INDEX = "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder of safetensors in the layout of transformers.
+
+    Attributes:
+        folder: where it is.
+        name: the id it was asked for by.
+        config: its configuration.
+        shards: file of each tensor.
+        prefix: what the model's own tensor names have in front that the files' names lack.
+        embedding: name of the input embedding in the files, a tensor [V, d].
+        head: name of the output head in the files; of a tied one, the name it is to get.
+        tied: whether the head is the embedding.
+        biases: names of the head's bias, a tensor [V]; the first is the model's own, and a file can have
+            it under another.
+        scale: what the model multiplies looked-up vectors by (Gemma: the square root of d).
+    """
+
+    folder: Path
+    name: str
+    config: PretrainedConfig
+    shards: dict[str, str]
+    prefix: str
+    embedding: str
+    head: str
+    tied: bool
+    biases: tuple[str, ...] = ()
+    scale: float = 1.0
+
+    @classmethod
+    def open(cls, model_id: str, *, revision: str | None = None) -> Checkpoint:
+        """Finds a local folder, a hub id, or "demo", and looks at its files.
+
+        Raises:
+            BackboneError: if there is none, or if it cannot be exported; the message says why.
+        """
+        folder = _locate(model_id, revision)
+        try:
+            config = AutoConfig.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            msg = f"{model_id!r} is no model that can be exported: {error}"
+            raise BackboneError(msg) from error
+        _check_kind(model_id, config)
+        shards = _shards(folder)
+        model = empty_model(config)
+        head = model.get_output_embeddings()
+        if head is None:
+            msg = f"{model_id!r} ({type(model).__name__}) has no output head that could get rows"
+            raise BackboneError(msg)
+        table: Any = model.get_input_embeddings().weight
+        names = {id(module): f"{name}.weight" for name, module in model.named_modules()}
+        embedding, head_name = names[id(model.get_input_embeddings())], names[id(head)]
+        prefix = "" if embedding in shards else f"{model.base_model_prefix}."
+        tied = bool(config.tie_word_embeddings)
+        found = cls(folder, model_id, config, shards, prefix, embedding.removeprefix(prefix), head_name, tied)
+        scale = float(getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0))
+        found = replace(found, scale=scale)
+        return found._settled(tuple(table.shape), biased=getattr(head, "bias", None) is not None)
+
+    def _settled(self, shape: tuple[int, ...], *, biased: bool) -> Checkpoint:
+        """Returns the same with the files' own names.
+
+        Raises:
+            BackboneError: if tensors are missing or not what the configuration says.
+        """
+        if self.embedding not in self.shards:
+            name = self.prefix + self.embedding
+            msg = f"{self.name!r} has no tensor {name!r} in its safetensors files; is a shard missing?"
+            raise BackboneError(msg)
+        head, biases = self.head, self.biases
+        if not self.tied and head not in self.shards:  # some heads have another name in files than in the model
+            others = [name for name in self.shards if name != self.embedding and self.shape(name) == shape]
+            head = others[0] if len(others) == 1 else head
+        for name in (self.embedding,) if self.tied else (self.embedding, head):
+            got = self.shape(name) if name in self.shards else None
+            if got != shape:
+                msg = (
+                    f"{self.name!r} is damaged: its configuration wants {name!r} to be {list(shape)}, but it is "
+                    f"{got and list(got)}; a table that was grown by hand needs model.resize_token_embeddings"
+                )
+                raise BackboneError(msg)
+        if biased:
+            own = head.removesuffix("weight") + "bias"
+            parent = head.split(".")[0]
+            biases = (
+                own,
+                *(n for n in self.shards if n != own and n.startswith(parent) and self.shape(n) == shape[:1]),
+            )
+        return replace(self, head=head, biases=biases)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows V of the embedding."""
+        return self.shape(self.embedding)[0]
+
+    @property
+    def width(self) -> int:
+        """Embedding size d."""
+        return self.shape(self.embedding)[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the embedding."""
+        with self._slice(self.embedding) as rows:
+            return rows[:1].dtype
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files with weights."""
+        return sum((self.folder / file).stat().st_size for file in set(self.shards.values()))
+
+    def check_tokens(self, tokens: SpringTokens) -> None:
+        """Raises TokensError if the tokens' width is not the embedding's."""
+        if tokens.width != self.width:
+            msg = (
+                f"the virtual tokens have d={tokens.width}, but {self.name} has an embedding size of {self.width}; "
+                f"they were made for another backbone ({tokens.metadata.backbone or 'unknown'})"
+            )
+            raise TokensError(msg)
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the configuration and of the embedding's first rows."""
+        digest = hashlib.sha256((self.folder / CONFIG).read_bytes())
+        digest.update(next(self.read_rows(self.embedding)).float().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Returns a tensor's shape, without reading it."""
+        with self._slice(name) as rows:
+            return tuple(rows.get_shape())
+
+    def tensor(self, name: str) -> Tensor:
+        """Reads one tensor."""
+        with safe_open(self.folder / self.shards[name], framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+
+    def read_rows(self, name: str, step: int = 8192) -> Iterator[Tensor]:
+        """Reads a matrix in blocks of rows."""
+        for start in range(0, self.shape(name)[0], step):
+            with self._slice(name) as rows:
+                yield rows[start : start + step]
+
+    def stored(self, name: str) -> str | None:
+        """Returns the name in the files of one of the model's own tensors, None if they do not hold it."""
+        return next((n for n in (name, name.removeprefix(self.prefix)) if n in self.shards), None)
+
+    @contextmanager
+    def _slice(self, name: str) -> Iterator[Any]:
+        with safe_open(self.folder / self.shards[name], framework="pt") as file:
+            yield file.get_slice(name)
+
+
+def empty_model(config: PretrainedConfig, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """Returns the model of a configuration with all of its parameters and buffers on the meta device."""
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return model.eval()
+
+
+def _locate(model_id: str, revision: str | None) -> Path:
+    named = named_model(model_id)
+    folder = named.folder() if named else Path(model_id).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download  # a local folder needs no hub client
+
+    try:
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=_HUB_FILES))
+    except Exception as error:  # the hub client raises HTTP, validation, offline and OS errors
+        msg = (
+            f"no model at {model_id!r}: there is no such folder, and the hub gave {type(error).__name__}; "
+            "check the spelling and the connection"
+        )
+        raise BackboneError(msg) from error
+
+
+def _check_kind(model_id: str, config: PretrainedConfig) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        msg = f"{model_id!r} is an encoder-decoder; only causal language models can be exported"
+        raise BackboneError(msg)
+    if quantization := getattr(config, "quantization_config", None):
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization.quant_method
+        msg = (
+            f"{model_id!r} is quantised ({getattr(method, 'value', method)}); its tables cannot get rows. Export the "
+            "unquantised model, then quantise the export"
+        )
+        raise BackboneError(msg)
+
+
+def _shards(folder: Path) -> dict[str, str]:
+    """Returns the file of each tensor."""
+    if (folder / INDEX).is_file():
+        shards: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        if missing := sorted(file for file in set(shards.values()) if not (folder / file).is_file()):
+            msg = f"{os.fspath(folder)!r} lacks {len(missing)} of its shards, first {missing[0]!r}; fetch it again"
+            raise BackboneError(msg)
+        return shards
+    path = folder / WEIGHTS
+    if not path.is_file():
+        kinds = sorted({p.suffix for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf")})
+        found = f"only {', '.join(kinds)} files" if kinds else "no weights"
+        msg = (
+            f"{os.fspath(folder)!r} holds {found}, but an export needs safetensors; load the model with transformers "
+            "and store it with save_pretrained first"
+        )
+        raise BackboneError(msg)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict.fromkeys(file.keys(), WEIGHTS)
+    except SafetensorError as error:
+        msg = f"{os.fspath(path)!r} is damaged: {error}"
+        raise BackboneError(msg) from error

@@ -1,0 +1,13 @@
+from .chat_model import ChatSpringHF as ChatSpringHF
+from .compressor import SpringDocumentCompressor as SpringDocumentCompressor
+from .embeddings import MiniLMEmbeddings as MiniLMEmbeddings
+from .embeddings import SpringEmbeddings as SpringEmbeddings
+from .llm import SpringHFLLM as SpringHFLLM
+from .passage_retriever import PassageRetriever as PassageRetriever
+from .prompts import SPRING_PROMPT as SPRING_PROMPT
+from .prompts import SpringPrompt as SpringPrompt
+from .rag_chain import SpringRAGChain as SpringRAGChain
+from .retriever import SpringRetriever as SpringRetriever
+from .served_chat import ChatSpringServed as ChatSpringServed
+from .served_llm import SpringServedLLM as SpringServedLLM
+from .vector_store import PassageVectorStore as PassageVectorStore

@@ -1,0 +1,72 @@
+"""Answers of a server up to the first stop string, which some servers leave in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from contextlib import aclosing, closing
+from typing import Any, TypeVar
+
+from langchain_core.outputs import ChatGeneration, Generation
+
+from spring_integrations.stops import UntilStop, before_stop
+
+_Answer = TypeVar("_Answer", bound=Generation)
+
+
+def cut(answer: _Answer, stop: Sequence[str] | None) -> _Answer:
+    """Returns an answer up to the first stop string."""
+    return _with_text(answer, before_stop(answer.text, stop or ()))
+
+
+def until_stop(chunks: Iterator[_Answer], stop: Sequence[str] | None) -> Generator[_Answer, None, None]:
+    """Yields the chunks of a stream up to the first stop string, where the stream is closed."""
+    if not stop:
+        yield from chunks
+        return
+    until = UntilStop(stop)
+    chunk = None
+    with closing(chunks):  # type: ignore[type-var]  # streams of LangChain's models are generators
+        for chunk in chunks:
+            yield _next(chunk, until)
+            if until.ended:
+                return
+    if chunk is not None and (rest := until.rest()):
+        yield _only_text(chunk, rest)
+
+
+async def auntil_stop(chunks: AsyncIterator[_Answer], stop: Sequence[str] | None) -> AsyncGenerator[_Answer, None]:
+    """The asynchronous form of `until_stop`."""
+    until = UntilStop(stop or ())
+    chunk = None
+    async with aclosing(chunks):  # type: ignore[type-var]  # as above
+        async for chunk in chunks:
+            yield _next(chunk, until)
+            if until.ended:
+                return
+    if chunk is not None and (rest := until.rest()):
+        yield _only_text(chunk, rest)
+
+
+def _next(chunk: _Answer, until: UntilStop) -> _Answer:
+    return _with_text(chunk, until.add(chunk.text)) if _is_text(chunk) else chunk
+
+
+def _is_text(answer: Generation) -> bool:
+    """Whether all there is to read is one string; a message can have parts instead."""
+    return not isinstance(answer, ChatGeneration) or isinstance(answer.message.content, str)
+
+
+def _with_text(answer: _Answer, text: str) -> _Answer:
+    if text == answer.text or not _is_text(answer):
+        return answer
+    changes: dict[str, Any] = {"text": text}
+    if isinstance(answer, ChatGeneration):
+        changes["message"] = answer.message.model_copy(update={"content": text})
+    return answer.model_copy(update=changes)
+
+
+def _only_text(like: _Answer, text: str) -> _Answer:
+    """Returns a chunk of the same kind that says nothing but a text."""
+    if isinstance(like, ChatGeneration):
+        return type(like)(message=type(like.message)(content=text))
+    return type(like)(text=text)

@@ -1,0 +1,12 @@
+from .embedding import SpringEmbedding as SpringEmbedding
+from .errors import SpringCallError as SpringCallError
+from .llm import SpringHFLLM as SpringHFLLM
+from .passage_retriever import PassageRetriever as PassageRetriever
+from .postprocessor import SpringNodePostprocessor as SpringNodePostprocessor
+from .prompts import refine_template as refine_template
+from .prompts import summary_template as summary_template
+from .prompts import text_qa_template as text_qa_template
+from .query_engine import SpringRAGQueryEngine as SpringRAGQueryEngine
+from .retriever import SpringRetriever as SpringRetriever
+from .served_llm import SpringServedLLM as SpringServedLLM
+from .vector_store import PassageVectorStore as PassageVectorStore

@@ -1,0 +1,83 @@
+"""What is known of a passage besides its text, as vector stores take it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from spring_integrations.text import storable, storable_value
+
+OWN_METADATA = (
+    "source",
+    "part",
+    "page",
+    "record_id",
+    "start_index",
+    "end_index",
+    "title",
+    "passage_id",
+    "content_hash",
+)
+"""Keys with a meaning of their own; a record's field of that name is kept as `record_…`."""
+
+_RESERVED = "chroma:"
+
+
+def storable_key(name: Any, taken: Iterable[str] = ()) -> str:
+    """Returns a key that every store takes: not empty, not reserved, not among those that are taken; "" to drop it.
+
+    Args:
+        name: the key as the file or the caller has it.
+        taken: keys that are in use.
+    """
+    key = storable(str(name)).replace("\0", "").strip().lstrip("$#")
+    if key.startswith(_RESERVED):
+        key = f"chroma_{key.removeprefix(_RESERVED)}"
+    used, made, number = set(taken), key, 2
+    while made in used:
+        made = f"{key}_{number}"
+        number += 1
+    return made if key else ""
+
+
+def storable_metadata(fields: Mapping[Any, Any]) -> dict[str, Any]:
+    """Returns metadata as vector stores take it.
+
+    Texts, truth values, finite numbers and lists of texts stay; empty values are left out; the rest
+    becomes JSON. Chroma would refuse some of that, and be damaged for good by the rest, such as NaN
+    in a list. Keys are those of `storable_key`.
+
+    Args:
+        fields: any mapping.
+    """
+    made: dict[str, Any] = {}
+    for name, value in fields.items():
+        key = storable_key(name, made)
+        if key and value is not None and value not in ([], {}, ()):
+            made[key] = _plain(value)
+    return made
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        value = list(value)
+    if _is_plain(value):
+        return storable_value(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return storable_value(value)
+    if not isinstance(value, list | Mapping | int | float):
+        return storable(str(value))  # a date, say
+    return json.dumps(storable_value(value), ensure_ascii=False, default=str)
+
+
+def _is_plain(value: Any) -> bool:
+    match value:
+        case str() | bool():
+            return True
+        case int():
+            return -(2**63) <= value < 2**63
+        case float():
+            return math.isfinite(value)
+    return False

