@@ -38,6 +38,7 @@ KEYS = {
         *("malformed_files", "malformed_clean", "killed", "unequal", "kills", "lost"),
         *("full_disk", "concurrency", "stress"),
     },
+    "serving": {"agreement_transformers", "differences", "overhead_positions"},
     "training": {"step_vs_full", "step_vs_forward", "activations_vs_full", "grad_rel_err", "ragged_speedup"},
 }
 
@@ -54,32 +55,47 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=BENCHMARKS, ids=lambda p: p.stem)
-def figures(request: pytest.FixtureRequest, tiny: Path) -> dict:
+@pytest.mark.parametrize("script", BENCHMARKS, ids=lambda p: p.stem)
+def test_quick_run_ends_with_its_figures(script: Path, tiny: Path) -> None:
     options = {
         "decoding": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
         "evaluation": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
         "methods": ("--model", tiny),
+        "serving": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
         "trust": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
     }
-    command = [sys.executable, str(request.param), "--quick", *map(str, options.get(request.param.stem, ()))]
+    command = [sys.executable, str(script), "--quick", *map(str, options.get(script.stem, ()))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
-    return {"script": request.param.stem, **json.loads(done.stdout.splitlines()[-1])}
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert KEYS[script.stem] | {"hardware", "date"} <= set(figures)
+    if holds := HOLDS.get(script.stem):
+        holds(figures)
 
 
-def test_quick_run_ends_with_its_figures(figures: dict) -> None:
-    assert KEYS[figures["script"]] | {"hardware", "date"} <= set(figures)
-
-
-def test_boost_shows_the_gain_and_an_identical_plain_backbone(figures: dict) -> None:
-    if figures["script"] != "boost":
-        pytest.skip("figures of boost.py")
+def boost_gains_and_leaves_the_plain_backbone_alone(figures: dict) -> None:
     assert figures["wrapper"]["identical"]
     assert figures["unchanged"]["identical"]
     assert figures["unchanged"]["closed_book_identical"] == figures["unchanged"]["closed_book"]
     assert {"em", "f1", "contains"} <= set(figures["chat_k50"])
     plain = max(figures["plain_stock"]["em"], figures["plain_official"]["em"])
     assert figures["k50"]["em"] > plain
+
+
+def spring_leaves_closed_book_answers_alone(figures: dict) -> None:
+    assert {"plain (paper)", "SPRING, k = 50", "prompt", "prefix", "lora"} <= set(figures["table"])
+    assert figures["unchanged"]["SPRING, k = 50"] == figures["unchanged"]["spring-fixed, k = 50"] == 100
+
+
+def nothing_hostile_comes_through(figures: dict) -> None:
+    assert figures["boundary_moved"] == figures["special_ids"] == figures["raw_errors"] == figures["lost"] == 0
+    assert figures["malformed_clean"] == figures["malformed_files"] > 0
+
+
+HOLDS = {
+    "boost": boost_gains_and_leaves_the_plain_backbone_alone,
+    "methods": spring_leaves_closed_book_answers_alone,
+    "trust": nothing_hostile_comes_through,
+}
 
 
 def test_boost_runs_in_pieces_and_answers_no_row_twice(
@@ -133,17 +149,3 @@ def test_boost_compares_with_the_best_plain_prompt(monkeypatch: pytest.MonkeyPat
     assert found["gain_percent"]["f1"] == 100
     assert found["k10_share_percent"]["em"] == round(100 / 3, 1)
     assert found["tests"]["k50"]["em"]["difference"] == 75
-
-
-def test_spring_leaves_closed_book_answers_alone(figures: dict) -> None:
-    if figures["script"] != "methods":
-        pytest.skip("figures of methods.py")
-    assert {"plain (paper)", "SPRING, k = 50", "prompt", "prefix", "lora"} <= set(figures["table"])
-    assert figures["unchanged"]["SPRING, k = 50"] == figures["unchanged"]["spring-fixed, k = 50"] == 100
-
-
-def test_nothing_hostile_comes_through(figures: dict) -> None:
-    if figures["script"] != "trust":
-        pytest.skip("figures of trust.py")
-    assert figures["boundary_moved"] == figures["special_ids"] == figures["raw_errors"] == figures["lost"] == 0
-    assert figures["malformed_clean"] == figures["malformed_files"] > 0

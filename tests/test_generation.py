@@ -118,8 +118,10 @@ def test_decoders_that_rewrite_the_border_lose_no_text(random_tokens, monkeypatc
 def test_an_answer_that_goes_on_with_a_word_has_no_joining_sign(pieces: list[str], text: str) -> None:
     words = tiny_models.tokenizer("wordpiece")
     core = words.backend_tokenizer
-    known = dict.fromkeys([*core.get_vocab(), *pieces])
-    core.model = models.WordPiece({piece: i for i, piece in enumerate(known)}, unk_token="[UNK]")
+    vocab = core.get_vocab()  # in no order
+    for piece in pieces:
+        vocab.setdefault(piece, len(vocab))
+    core.model = models.WordPiece(vocab, unk_token="[UNK]")
     reader = Reader(Backbone(_made_llama().backbone, words), ())
     ids = words.convert_tokens_to_ids(pieces)
     assert reader.text(ids) == text
