@@ -200,8 +200,11 @@ class TestStockPrompts:
         assert_linear(lambda n: lambda text=line * n: (RagPrompt.parse(text), RagPrompt.parse(text, own)), 16_000)
 
 
+UNMARKED = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\u2063\\"))
+
+
 class TestMarks:
-    @given(st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\u2063\\")), min_size=2, max_size=5))
+    @given(st.lists(UNMARKED, min_size=2, max_size=5))
     def test_removing_restores_the_text(self, pieces):
         assert remove_marks(MARK.join(pieces)) == "".join(pieces)
         assert RagPrompt.parse(MARK.join(pieces)).text == "".join(pieces)
@@ -259,7 +262,7 @@ class TestMarks:
 
 
 class TestNoBoundary:
-    @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\u2063\\")))
+    @given(UNMARKED)
     def test_untouched(self, text):
         parsed = RagPrompt.parse(text)
         assert parsed == RagPrompt(text, "", None)
