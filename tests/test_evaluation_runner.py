@@ -15,6 +15,7 @@ from evaluation_kit import OTHER, PASSAGES, QUESTIONS, Scripted, index, model_sy
 import spring_integrations
 from spring_integrations import SpringModel
 from spring_integrations.errors import DataError, SettingsError, StorageError, TokenCountError
+from spring_integrations.evaluation.questions import Question
 from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.evaluation.runner import evaluate
 from spring_integrations.evaluation.side_effects import UNUSED_TOKENS, general_ability
@@ -299,3 +300,9 @@ def test_a_table_that_leaks_into_plain_generation_would_be_seen(spring_llama, mo
 
     monkeypatch.setattr(spring_llama.frozen, "attach", leaking)
     assert not general_ability(spring_llama)[UNUSED_TOKENS].identical
+
+
+def test_a_closed_book_prompt_is_no_prompt_that_lost_its_boundary(spring_llama: SpringModel, caplog) -> None:
+    system = PromptedSystem("SPRING", spring_llama, "SPRING", 8, max_new_tokens=2)
+    assert system.answer([Question("1", "Where is Lima?", ("Peru",))], [[]])
+    assert not caplog.records

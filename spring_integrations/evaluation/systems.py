@@ -101,7 +101,9 @@ class PromptedSystem:
         prompts = [self.write(q, found) for q, found in zip(questions, passages, strict=True)]
         groups = [prompts] if self.batch else [[p] for p in prompts]
         options = {"max_new_tokens": self.max_new_tokens, "temperature": 0.0, "num_beams": 1}
-        return [g.text for group in groups for g in self.model.generate(group, k=self.k, **options)]
+        # A closed-book prompt has no boundary, and is to have none.
+        model = self.model if any(passages) else self.model.with_changes(on_missing_boundary="ignore")
+        return [g.text for group in groups for g in model.generate(group, k=self.k, **options)]
 
     def write(self, question: Question, passages: Sequence[Passage]) -> RagPrompt:
         """Returns the prompt for a question."""
