@@ -32,7 +32,7 @@ _NO_ENCODINGS = {"idna", "mbcs", "oem", "punycode", "raw-unicode-escape", "undef
 _ASCII = bytes(range(0x20, 0x7F))
 _NOT_ASCII = re.compile("[^\0-\x7f]")
 _REPLACED = REPLACEMENT.encode()
-_JAPANESE_ESCAPE = b"\x1b$"
+_JAPANESE_ESCAPE = re.compile(rb"\x1b\$[@B]")
 _SAMPLE = 2**18  # bytes that a guess is made of
 
 
@@ -103,7 +103,7 @@ def holds_ascii_bytes(codec: str) -> bool:
 
 def is_utf8(data: bytes) -> bool:
     """Whether bytes are UTF-8; the escapes of ISO-2022-JP, which are ASCII bytes, are not taken for that."""
-    if _JAPANESE_ESCAPE in data:
+    if _is_escaped(data):
         return False
     try:
         data.decode()
@@ -143,7 +143,7 @@ def guessed_codec(lines: Iterable[bytes], *, utf8_before: bool = False) -> str:
             size += len(line)
         if size > _SAMPLE:
             break
-    escaped = any(_JAPANESE_ESCAPE in line for line in odd)
+    escaped = any(map(_is_escaped, odd))
     if not escaped and ((whole and (bad == 1 or 2 * bad <= whole)) or all(map(_only_never_text, odd))):
         return UTF_8
     detect = require("chardetng_py", extra="retrieval").detect
@@ -153,6 +153,11 @@ def guessed_codec(lines: Iterable[bytes], *, utf8_before: bool = False) -> str:
 def is_single_byte(codec: str) -> bool:
     """Whether every byte is a character in an encoding, so that a line of it is hardly UTF-8 by chance."""
     return codec.startswith(("cp125", "iso8859", "koi8", "mac", "cp866", "cp874"))
+
+
+def _is_escaped(line: bytes) -> bool:
+    """Whether a line is ISO-2022-JP, which has bytes of ASCII only and escapes between them."""
+    return line.isascii() and _JAPANESE_ESCAPE.search(line) is not None
 
 
 def _only_never_text(line: bytes) -> bool:
