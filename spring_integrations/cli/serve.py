@@ -11,6 +11,7 @@ import typer
 
 from spring_integrations.cli.app import DEMO, app, err, hide_loading_bars, shown
 from spring_integrations.cli.export import load_tokens
+from spring_integrations.cli.progress import working
 
 SERVE = ("-m", "transformers.cli.transformers", "serve")
 
@@ -46,12 +47,10 @@ def serve(
     def export(out: Path) -> None:
         export_checkpoint(model, found, out)
 
-    folder = made_once(
-        f"served-{checkpoint.fingerprint()}-{found.digest[:12]}/{name}",
-        export,
-        size=2 * checkpoint.bytes,
-        doing=f"Exporting {model} with its virtual tokens, once",
-    )
+    doing = f"Exporting {model} with its virtual tokens, once"
+    with working(doing, spinner=False):  # `made_once` has one
+        place = f"served-{checkpoint.fingerprint()}-{found.digest[:12]}/{name}"
+        folder = made_once(place, export, size=2 * checkpoint.bytes, doing=doing)
     url = f"http://{host}:{port}/v1"
     err.print(f"Serving {shown(str(folder))} at {url} as model={name!r} with k = 0 to {len(found)}")
     err.print(f"For many users: vllm serve {shown(str(folder))} --served-model-name {shown(name)}", style="dim")
