@@ -59,5 +59,9 @@ class IndexUnreachableError(SpringError, ConnectionError):
     """The server that an index lives on does not answer."""
 
 
+class ClusterError(SpringError, ConnectionError):
+    """A cluster of workers does not answer, or cannot do the work."""
+
+
 class MissingExtraError(SpringError, ImportError):
     """An optional dependency is not installed."""

@@ -35,6 +35,7 @@ SEARCH = (
 )
 TRAINING = ("accelerate", "peft", "datasets", "matplotlib")
 PAGE = ("gradio", "fastapi", "uvicorn")
+CLUSTER = ("ray", "pyarrow")
 REPORTS = ("accelerate", "datasets", "matplotlib", "jinja2", "scipy")
 SETTINGS = (
     *("training.config", "training.preparation_config", "training.joint.config"),
@@ -97,6 +98,10 @@ TABLE = {
     "llama_index": Row((*CORE, "chat", "retrieval", "decoding", "demo"), ("llama_index", "pydantic")),
     "playground": Row((*CORE, "retrieval", "decoding", "demo"), PAGE),
     # layer 5
+    "distributed": Row(
+        (*CORE, "chat", "retrieval", "decoding", "training", "evaluation"), ("numpy", "torch", *CLUSTER)
+    ),
+    # layer 6
     "cli": Row(
         ("",),
         ("typer", "rich"),
@@ -104,7 +109,7 @@ TABLE = {
         settings=SETTINGS,
     ),
 }
-THROUGH_OPTIONAL = {*SEARCH, *TRAINING, *REPORTS, *PAGE} - {"numpy"}
+THROUGH_OPTIONAL = {*SEARCH, *TRAINING, *REPORTS, *PAGE, *CLUSTER} - {"numpy"}
 
 
 @dataclass(frozen=True)

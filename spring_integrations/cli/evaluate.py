@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spring_integrations.cli.app import Encoding, app, hide_loading_bars, out, shown
+from spring_integrations.cli.engines import Address, Engine, Gpus, Workers, cluster_of
 from spring_integrations.cli.old_names import MINILM_IS_DENSE, accepts_old
 from spring_integrations.cli.options import takes_settings
 from spring_integrations.cli.progress import Counter, counting, working
@@ -33,6 +34,10 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Questions of each dataset.")] = None,
     encoding: Encoding = None,
     error_analysis: Annotated[str | None, typer.Option(help="Two systems to compare, as in 'A;B'.")] = None,
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
 ) -> None:
     """Measure plain RAG, virtual tokens and trained baselines on questions with answers.
 
@@ -42,15 +47,29 @@ def evaluate(
     from spring_integrations.evaluation.datasets import load_questions
 
     pair = _pair(error_analysis)
+    cluster = cluster_of(engine, address, workers, gpus)
     with working("Loading the questions"):
         questions = [q for name in data for q in load_questions(name, split=split, limit=limit, encoding=encoding)]
 
     from spring_integrations.evaluation.compose import run_evaluation
     from spring_integrations.evaluation.runner import this_process
 
+    ask = None
+    if cluster is not None:
+        from spring_integrations.distributed.answers import asking_on, systems_of
+
+        ask = asking_on(cluster, systems_of(config))
     hide_loading_bars()
     with counting("Loading", visible=this_process().is_main_process) as counter:
-        report = run_evaluation(questions, config, out_dir, compare=pair, progress=_showing(counter), counting=counting)
+        report = run_evaluation(
+            questions,
+            config,
+            out_dir,
+            compare=pair,
+            progress=_showing(counter),
+            counting=counting,
+            ask=ask,
+        )
     if report is not None:
         out.print(shown(report.text))
         for file in report.files:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from spring_integrations.cli.app import BadRecords, Encoding, Quoting, app, hide_loading_bars, out
+from spring_integrations.cli.engines import Address, Engine, Gpus, Workers, cluster_of
 from spring_integrations.cli.progress import counting, working
 from spring_integrations.passages import RetrieverKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from spring_integrations.distributed import RayCluster
+    from spring_integrations.passages import Passage
+    from spring_integrations.retrieval import IndexFolder
 
 
 @app.command()
@@ -40,40 +49,81 @@ def ingest(
     on_conflict: Annotated[
         Literal["error", "replace"], typer.Option(help="An id that is in already, with other content.")
     ] = "error",
+    engine: Engine = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
 ) -> None:
     """Read documents or a passage dump into an index for `ask`.
 
     Give the same command again after an interruption, or with more documents: what is in is not embedded again.
     """
-    from spring_integrations.passages import Passage
     from spring_integrations.retrieval import IndexFolder, iter_passages
 
     started = time.perf_counter()
+    cluster = cluster_of(engine, address, workers, gpus)
     folder = IndexFolder(index, retriever, embedder, collection, server, language, stemmer)
     folder.check()
 
     hide_loading_bars()
-    reads = folder.passage_embedder
-
-    def passages() -> itertools.chain[Passage]:
-        return itertools.chain.from_iterable(
-            iter_passages(
-                path,
-                words=words,
-                format=format,
-                on_bad_record=bad_records,
-                encoding=encoding,
-                quoting=quoting,
-                embedder=reads,
-            )
-            for path in docs
+    read = partial(
+        iter_passages, words=words, format=format, on_bad_record=bad_records, encoding=encoding, quoting=quoting
+    )
+    if cluster is not None:
+        added, total = _on(cluster, folder, read, docs, on_conflict)
+    else:
+        added, total = _here(
+            folder, [partial(read, path, embedder=folder.passage_embedder) for path in docs], on_conflict
         )
+    out.print(f"{added} of {total} passages are new in {index}, {time.perf_counter() - started:.0f} s")
+    out.print(f'Ask them: spring-rag ask "your question" --index {index}')
+
+
+def _here(
+    folder: IndexFolder, readers: Sequence[Callable[[], Iterable[Passage]]], on_conflict: Literal["error", "replace"]
+) -> tuple[int, int]:
+    """Adds the passages in this process; returns how many are new, and how many there are."""
+
+    def passages() -> Iterable[Passage]:
+        return itertools.chain.from_iterable(read() for read in readers)
 
     with working("Reading"):  # once through, so that what cannot be read is known before hours of embedding
         total = sum(1 for _ in passages())
     for said in ("retrieval", "text_files"):  # what is left out or guessed
         logging.getLogger(f"spring_integrations.{said}").setLevel(logging.ERROR)
     with counting("Embedding passages", total) as progress:
-        added = folder.add(passages(), on_conflict=on_conflict, progress=progress)
-    out.print(f"{added} of {total} passages are new in {index}, {time.perf_counter() - started:.0f} s")
-    out.print(f'Ask them: spring-rag ask "your question" --index {index}')
+        return folder.add(passages(), on_conflict=on_conflict, progress=progress), total
+
+
+def _on(
+    cluster: RayCluster,
+    folder: IndexFolder,
+    read: Callable[..., Iterable[Passage]],
+    docs: Sequence[Path],
+    on_conflict: Literal["error", "replace"],
+) -> tuple[int, int]:
+    """Does the same on a cluster, whose processes are elsewhere: paths are whole."""
+    from spring_integrations.distributed import ingest_distributed
+    from spring_integrations.retrieval import load_embedder
+    from spring_integrations.retrieval.window import TokenCounter
+
+    named = Path(folder.embedder).expanduser()
+    make = partial(load_embedder, str(named.absolute()) if named.is_dir() else folder.embedder)
+    total = 0
+
+    def fill(store: Any, keep: Callable[[Passage], None]) -> int:
+        counter = TokenCounter.of(store.embedder)
+        readers = [partial(read, path.expanduser().absolute(), embedder=counter) for path in docs]
+        return ingest_distributed(
+            readers, store, make, cluster=cluster, on_conflict=on_conflict, progress=update, keep=keep
+        )
+
+    with counting("Reading") as progress:
+
+        def update(done: int, of: int) -> None:
+            nonlocal total
+            total = of
+            progress(done, total=of, what="Embedding passages")
+
+        added = folder.add_by(fill, on_conflict=on_conflict)
+    return added, total

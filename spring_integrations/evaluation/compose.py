@@ -23,7 +23,7 @@ from spring_integrations.evaluation.config import EvaluationConfig
 from spring_integrations.evaluation.questions import Question
 from spring_integrations.evaluation.report import Report, write_report
 from spring_integrations.evaluation.run_folder import RunFolder
-from spring_integrations.evaluation.runner import Progress, evaluate, this_process
+from spring_integrations.evaluation.runner import Asking, Progress, evaluate, this_process
 from spring_integrations.evaluation.side_effects import Change, general_ability
 from spring_integrations.evaluation.systems import (
     DecodedSystem,
@@ -71,6 +71,7 @@ def run_evaluation(
     compare: tuple[str, str] | None = None,
     progress: Progress | None = None,
     counting: Counting | None = None,
+    ask: Asking | None = None,
 ) -> Report | None:
     """Loads what the settings name, asks the questions, and writes the report; an interrupted run goes on.
 
@@ -81,6 +82,7 @@ def run_evaluation(
         compare: two systems for the error analysis, as in `write_report`.
         progress: told of predictions as they are made, as in `evaluate`.
         counting: shows how passages are embedded.
+        ask: where the systems are asked, as in `evaluate`.
 
     Returns:
         The report; None in all processes but the main one.
@@ -105,6 +107,7 @@ def run_evaluation(
             batch_size=config.batch_size,
             details={"corpus": corpus, **embedder},
             progress=progress,
+            ask=ask,
         )
     if not state.is_main_process:
         return None
@@ -125,6 +128,27 @@ def compose(questions: Sequence[Question], config: EvaluationConfig, *, place: A
         TokenCountError: for a k beyond the tokens of a model.
     """
     corpus = gold_corpus(questions) if config.docs is None else read_passages(config.docs)
+    model, systems, trained = load_systems(config, place=place)
+    adapters = {name: found for name, found in trained.items() if found.tokens is None}
+    return Composition(model, systems, adapters, tuple(corpus))
+
+
+def load_systems(
+    config: EvaluationConfig, *, place: Any = None
+) -> tuple[SpringModel, tuple[System, ...], dict[str, SpringModel]]:
+    """Loads the model, and what is compared with it.
+
+    Args:
+        config: what is compared.
+        place: where models are loaded, as `device_map` takes it.
+
+    Returns:
+        The model, all systems, and by name the models of the baselines.
+
+    Raises:
+        SettingsError: if a baseline does not fit the model.
+        TokenCountError: for a k beyond the tokens of a model.
+    """
     cache = ContextCache(int(config.cache_gb * 1e9)) if config.cache_gb else None
     model = SpringModel.from_pretrained(
         config.model, config.tokens, dtype=config.dtype, device_map=place, context_cache=cache
@@ -137,8 +161,7 @@ def compose(questions: Sequence[Question], config: EvaluationConfig, *, place: A
     for name, folder in config.baselines.items():
         systems += _baseline(trained[name], name, folder, config)
     systems += _decoded(model, config)
-    adapters = {name: found for name, found in trained.items() if found.tokens is None}
-    return Composition(model, tuple(systems), adapters, tuple(corpus))
+    return model, tuple(systems), trained
 
 
 def gold_corpus(questions: Sequence[Question]) -> list[Passage]:

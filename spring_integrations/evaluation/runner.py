@@ -11,20 +11,22 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from spring_integrations import __version__
+from spring_integrations._choices import check_choice
 from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.datasets import metrics_of
 from spring_integrations.evaluation.questions import Question
-from spring_integrations.evaluation.run_folder import Prediction, QuestionKey, RunFolder, check_name
+from spring_integrations.evaluation.run_folder import Key, Prediction, QuestionKey, RunFolder, check_name
 from spring_integrations.evaluation.systems import System
 from spring_integrations.metrics import METRICS
 from spring_integrations.passages import Index, Passage
@@ -34,6 +36,29 @@ DEFAULT_PASSAGES = (3,)
 
 Progress = Callable[[Sequence[Prediction], int], None]
 """Takes new predictions and how many there are to be in all, of this process."""
+Unanswered = Literal["error", "keep"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Questions that one system is asked at once.
+
+    Attributes:
+        system: its name.
+        retriever, top: where the passages come from, and how many were asked for; "" and 0 without passages.
+        questions: what is asked.
+        passages: what each is to be answered from.
+    """
+
+    system: str
+    retriever: str
+    top: int
+    questions: tuple[Question, ...]
+    passages: tuple[tuple[Passage, ...], ...]
+
+
+Asking = Callable[[Sequence[Sequence[Task]]], Iterator[tuple[Task, list[str]]]]
+"""Yields each task with its answers. Tasks of one group are on the same contexts, so one process should have them."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +82,8 @@ def evaluate(
     batch_size: int = DEFAULT_BATCH,
     details: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    unanswered: Unanswered = "error",
+    ask: Asking | None = None,
 ) -> RunFolder:
     """Asks every system every question, with each number of passages of each retriever, and without.
 
@@ -74,6 +101,8 @@ def evaluate(
         batch_size: questions a system gets at once.
         details: what else tells this run from another, such as a hash of the corpus.
         progress: told of predictions as they are made, and first of those that a run goes on from.
+        unanswered: what to do with a question without answers: "error", or "keep" it, answered and not scored.
+        ask: where the systems are asked; None is this process.
 
     Returns:
         The folder, with the predictions of all processes.
@@ -84,7 +113,7 @@ def evaluate(
         StorageError: if `out` cannot be written.
     """
     retrievers = dict(retrievers or {})
-    _check_questions(questions)
+    _check_questions(questions, check_choice("unanswered", unanswered, Unanswered))
     conditions = _conditions(systems, retrievers, passages, batch_size)
     state = this_process()
     folder = RunFolder(Path(out))
@@ -99,23 +128,16 @@ def evaluate(
         mine = _batches(questions, found, batch_size)[state.process_index :: state.num_processes]
         done = folder.predictions()
         state.wait_for_everyone()  # what is done is read before anyone adds to it
-        tasks = [
-            (system, condition, batch)
-            for batch in mine
-            for condition in conditions
-            for system in systems
-            if condition.applies_to(system)
-        ]
-        total = sum(len(batch) for _, _, batch in tasks)
-        keys = {_key(s, c, q) for s, c, batch in tasks for q in batch}
+        asked = [(batch, condition) for batch in mine for condition in conditions]
+        keys = {_key(s, c, q) for batch, c in asked for s in systems if c.applies_to(s) for q in batch}
         report = progress or (lambda new, total: None)
-        report([p for key, p in done.items() if key in keys], total)
+        report([p for key, p in done.items() if key in keys], len(keys))
+        groups = [_tasks(batch, conditions, systems, found, done) for batch in mine]
         with folder.appending(state.process_index) as append:
-            for system, condition, batch in tasks:
-                if todo := [q for q in batch if _key(system, condition, q) not in done]:
-                    new = _predict(system, condition, todo, found)
-                    append(new)
-                    report(new, total)
+            for task, answers in (ask or _in_turn(systems))([group for group in groups if group]):
+                new = _predictions(task, answers)
+                append(new)
+                report(new, len(keys))
         state.wait_for_everyone()
         return folder
 
@@ -126,27 +148,55 @@ def this_process() -> Any:
     return state(cpu=not torch.accelerator.is_available())  # otherwise processes without GPUs do not find each other
 
 
-def _predict(
-    system: System,
-    condition: _Condition,
-    questions: Sequence[Question],
+def _in_turn(systems: Sequence[System]) -> Asking:
+    """Returns what asks the systems in this process, one task after another."""
+    named = {system.name: system for system in systems}
+
+    def ask(groups: Sequence[Sequence[Task]]) -> Iterator[tuple[Task, list[str]]]:
+        for task in chain.from_iterable(groups):
+            yield task, named[task.system].answer(task.questions, task.passages)
+
+    return ask
+
+
+def _tasks(
+    batch: Sequence[Question],
+    conditions: Sequence[_Condition],
+    systems: Sequence[System],
     found: Mapping[str, Mapping[QuestionKey, list[Passage]]],
-) -> list[Prediction]:
-    shown: list[list[Passage]] = [[] for _ in questions]
-    if condition.passages:
-        shown = [found[condition.retriever][q.dataset, q.id][: condition.passages] for q in questions]
-    answers = system.answer(questions, shown)
+    done: Mapping[Key, Prediction],
+) -> list[Task]:
+    """Returns what is still to be asked about the questions of a batch, whose contexts all systems share."""
+    tasks = []
+    for condition in conditions:
+        for system in systems:
+            todo = [q for q in batch if _key(system, condition, q) not in done] if condition.applies_to(system) else []
+            if todo:
+                shown = tuple(_shown(condition, q, found) for q in todo)
+                tasks.append(Task(system.name, condition.retriever, condition.passages, tuple(todo), shown))
+    return tasks
+
+
+def _shown(
+    condition: _Condition, question: Question, found: Mapping[str, Mapping[QuestionKey, list[Passage]]]
+) -> tuple[Passage, ...]:
+    if not condition.passages:
+        return ()
+    return tuple(found[condition.retriever][question.dataset, question.id][: condition.passages])
+
+
+def _predictions(task: Task, answers: Sequence[str]) -> list[Prediction]:
     return [
         Prediction(
-            *_key(system, condition, q),
+            *(q.dataset, q.id, task.system, task.retriever, task.top),
             answer,
-            {name: METRICS[name](answer, q.answers) for name in metrics_of(q.dataset)},
+            {name: METRICS[name](answer, q.answers) for name in metrics_of(q.dataset)} if q.answers else {},
         )
-        for q, answer in zip(questions, answers, strict=True)
+        for q, answer in zip(task.questions, answers, strict=True)
     ]
 
 
-def _key(system: System, condition: _Condition, question: Question) -> tuple[str, str, str, str, int]:
+def _key(system: System, condition: _Condition, question: Question) -> Key:
     return question.dataset, question.id, system.name, condition.retriever, condition.passages
 
 
@@ -187,11 +237,12 @@ def _conditions(
     return [*conditions, _Condition("", 0)]
 
 
-def _check_questions(questions: Sequence[Question]) -> None:
+def _check_questions(questions: Sequence[Question], unanswered: Unanswered) -> None:
     if not questions:
         msg = "no questions to evaluate on"
         raise DataError(msg)
-    if without := [q for q in questions if not q.answers]:
+    without = [q for q in questions if not q.answers]
+    if without and unanswered == "error":
         msg = (
             f"question {without[0].id!r} of {without[0].dataset!r} has no answers; it cannot be scored, so take it out"
         )

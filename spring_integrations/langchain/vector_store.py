@@ -26,6 +26,8 @@ class PassageVectorStore(WrappedStore):
     are UUIDs made of the passages' own ids or contents, so adding twice adds nothing.
     """
 
+    takes_vectors = False
+
     def __init__(
         self, store: VectorStore, *, scores: Literal["similarity", "distance"] = "similarity", batch_size: int = 512
     ) -> None:

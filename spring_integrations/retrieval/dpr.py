@@ -59,6 +59,11 @@ class DPREmbedder:
         return self._question
 
     @property
+    def passage_tokenizer(self) -> Any:
+        """The tokenizer of passages."""
+        return self._passage[1]
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
         config = self._passage[0].config

@@ -99,6 +99,11 @@ class SentenceEmbedder:
         return self._model
 
     @property
+    def passage_tokenizer(self) -> Any:
+        """The tokenizer of passages."""
+        return self._model.tokenizer
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
         return int(self._model.get_embedding_dimension())

@@ -21,6 +21,8 @@ from spring_integrations.retrieval.ingest import WRITER_WAIT, OnConflict
 from spring_integrations.retrieval.store import DEFAULT_COLLECTION, PassageStore
 from spring_integrations.retrieval.words import DEFAULT_LANGUAGE, Words
 
+Filling = Callable[[PassageStore, Callable[[Passage], None]], int]
+"""Fills a store and returns how many passages were new; tells what it is given of every passage, in order."""
 _FILE = "index.json"
 _BM25, _CHROMA = "bm25", "chroma"
 
@@ -93,25 +95,54 @@ class IndexFolder:
             DataError: if the folder holds an index that was made otherwise, and as `PassageStore.add`.
             StorageError: if the folder cannot be written, or another writer is there for more than ten minutes.
         """
+        if self.retriever == "bm25":
+            return self._locked(lambda: self._only_words(passages, on_conflict, progress))
+        return self.add_by(
+            lambda store, keep: store.add(_kept(passages, keep), on_conflict=on_conflict, progress=progress),
+            on_conflict=on_conflict,
+        )
+
+    def add_by(self, fill: Filling, *, on_conflict: OnConflict = "error") -> int:
+        """Does what `add` does, with passages that the caller reads and embeds, say on other machines.
+
+        Args:
+            fill: writes vectors and passages into the store.
+            on_conflict: as in `add`.
+
+        Returns:
+            The number of passages that were new.
+
+        Raises:
+            SettingsError: if the index has no vectors.
+            DataError: as `add`.
+            StorageError: as `add`.
+        """
+        if self.retriever == "bm25":
+            msg = "retriever='bm25' has no vectors to fill a store with; choose 'dense' or 'hybrid'"
+            raise SettingsError(msg)
+        return self._locked(lambda: self._fill(fill, on_conflict))
+
+    def _locked(self, add: Callable[[], int]) -> int:
         self.check()
         with only_writer(self.path, wait=WRITER_WAIT):
             self.check()  # another writer may have made it meanwhile
-            return self._add(passages, on_conflict, progress)
+            return add()
 
-    def _add(self, passages: Iterable[Passage], on_conflict: OnConflict, progress: Callable[[int], None] | None) -> int:
+    def _only_words(
+        self, passages: Iterable[Passage], on_conflict: OnConflict, progress: Callable[[int], None] | None
+    ) -> int:
+        self._record()
+        kept = list(passages)
+        if progress:
+            progress(len(kept))
+        return self._add_to_bm25(kept, on_conflict)
+
+    def _fill(self, fill: Filling, on_conflict: OnConflict) -> int:
         kept: list[Passage] = []
-        if self.retriever == "bm25":
-            self._record()
-            kept.extend(passages)
-            if progress:
-                progress(len(kept))
-            return self._add_to_bm25(kept, on_conflict)
         store = self._store()  # before anything is recorded: its embedder or server may not be there
         self._record()
-        if self.retriever == "dense":
-            return store.add(passages, on_conflict=on_conflict, progress=progress)
-        store.add(_kept(passages, kept), on_conflict=on_conflict, progress=progress)
-        return self._add_to_bm25(kept, on_conflict)
+        added = fill(store, kept.append if self.retriever == "hybrid" else _forget)
+        return self._add_to_bm25(kept, on_conflict) if self.retriever == "hybrid" else added
 
     def _add_to_bm25(self, kept: list[Passage], on_conflict: OnConflict) -> int:
         home = self.path / _BM25
@@ -172,10 +203,14 @@ class IndexFolder:
             raise StorageError(msg) from error
 
 
-def _kept(passages: Iterable[Passage], kept: list[Passage]) -> Iterator[Passage]:
+def _kept(passages: Iterable[Passage], keep: Callable[[Passage], None]) -> Iterator[Passage]:
     for passage in passages:
-        kept.append(passage)
+        keep(passage)
         yield passage
+
+
+def _forget(passage: Passage) -> None:
+    del passage
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:

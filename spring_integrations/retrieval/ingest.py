@@ -45,7 +45,13 @@ def content_of(passage: Passage) -> str:
 
 
 class BulkStore(ABC):
-    """A store that takes passages in bulk."""
+    """A store that takes passages in bulk.
+
+    Attributes:
+        takes_vectors: whether `write` takes vectors; False where the store embeds as it writes.
+    """
+
+    takes_vectors = True
 
     def add(
         self,
@@ -109,7 +115,7 @@ class BulkStore(ABC):
         while True:
             read, new = 0, dict[str, Passage]()
             try:
-                while read < READ_AHEAD * size and (batch := [_storable(p) for p in islice(source, size)]):
+                while read < READ_AHEAD * size and (batch := [storable_passage(p) for p in islice(source, size)]):
                     found = self.contents([key_of(p) for p in batch])  # not what is still being written: known has it
                     new |= new_passages(batch, found | known, on_conflict)
                     known |= {key: content_of(p) for key, p in new.items()}
@@ -190,7 +196,7 @@ class WrappedStore(BulkStore):
         """
 
 
-def _storable(passage: Passage) -> Passage:
+def storable_passage(passage: Passage) -> Passage:
     """Returns a passage of which every text can be embedded and written, in whatever store."""
     text, title, id_ = map(storable, (passage.text, passage.title, passage.id))
     return replace(passage, text=text, title=title, id=id_, metadata=storable_value(passage.metadata))

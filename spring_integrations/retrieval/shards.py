@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, starmap
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
@@ -27,6 +28,8 @@ from spring_integrations.retrieval.words import DEFAULT_LANGUAGE, Words
 
 SHARD = 1_000_000
 """Passages in a shard: one takes some gigabytes while it is built."""
+Each = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
+"""Yields what a function makes of each task, in whatever order and wherever it runs."""
 _ENTRIES = 4_000_000  # scores that are computed anew at a time
 
 
@@ -81,6 +84,7 @@ class BM25Shards:
         workers: int = 1,
         language: str = DEFAULT_LANGUAGE,
         stemmer: bool = False,
+        each: Each | None = None,
     ) -> BM25Shards:
         """Indexes passages into a folder, in place of shards that are there; readers of those go on undisturbed.
 
@@ -91,6 +95,7 @@ class BM25Shards:
             workers: processes that build shards; a script that asks for several needs `if __name__ == "__main__":`.
             language: as in `BM25Index.build`.
             stemmer: as in `BM25Index.build`.
+            each: runs the work elsewhere than in `workers` processes here.
 
         Raises:
             DataError: if there is nothing to index, or two passages have one id and other content.
@@ -105,7 +110,7 @@ class BM25Shards:
         with only_writer(root, wait=WRITER_WAIT):
             home = root / uuid.uuid4().hex
             try:
-                _build(passages, home, size, workers, Words(language, stemmer))
+                _build(passages, home, size, Words(language, stemmer), each or partial(_each, workers=workers))
                 _publish(root, home)
             except BaseException:
                 shutil.rmtree(home, ignore_errors=True)
@@ -155,15 +160,15 @@ class BM25Shards:
         ]
 
 
-def _build(passages: Iterable[Passage], home: Path, size: int, workers: int, split: Words) -> None:
+def _build(passages: Iterable[Passage], home: Path, size: int, split: Words, each: Each) -> None:
     parts = ((home / f"{i:05}", part, split) for i, part in enumerate(_parts(passages, size)))
-    found = dict(_each(_index_part, parts, workers))
+    found = dict(each(_index_part, parts))
     together = Statistics.of_all(found.values())
     if not together.words:
         msg = f"none of the {together.passages} passages holds a word to index; give passages with text"
         raise DataError(msg)
     wanted = ((shard, _for_part(together, own)) for shard, own in found.items() if own.words)
-    for _ in _each(_weigh_part, wanted, workers):
+    for _ in each(_weigh_part, wanted):
         pass
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spring_integrations.retrieval.recipes import Recipe
+from spring_integrations.text import storable
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,28 @@ class Window:
             middle = (low + high) // 2
             low, high = (middle, high) if self.count(f"{title[:middle]}…") <= half else (low, middle)
         return f"{title[:low].rstrip()}…" if low else ""
+
+
+@dataclass(frozen=True)
+class TokenCounter:
+    """What readers need of an embedder, without its weights: it goes to other processes in the embedder's place.
+
+    Attributes:
+        max_tokens: the most that the embedder reads; None if it has no limit.
+        tokenizer: the embedder's, of passages.
+        recipe: the embedder's.
+    """
+
+    max_tokens: int | None
+    tokenizer: Any
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, embedder: Any) -> TokenCounter | None:
+        """Returns the counter of an embedder of this package; None for one that cannot be measured."""
+        tokenizer = getattr(embedder, "passage_tokenizer", None)
+        return None if tokenizer is None else cls(embedder.max_tokens, tokenizer, embedder.recipe)
+
+    def count_tokens(self, text: str) -> int:
+        """Returns how many tokens the embedder makes of a passage with its prompt, if it reads all of it."""
+        return len(self.tokenizer(self.recipe.as_passage(storable(text)), truncation=False, verbose=False)["input_ids"])
