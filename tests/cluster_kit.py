@@ -68,7 +68,8 @@ def main() -> None:
 
     def report(done: int, total: int) -> None:
         if done:
-            print(done, flush=True)
+            sys.stdout.write(f"{done}\n")
+            sys.stdout.flush()
 
     ingest_distributed(READERS, store, make, cluster=RayCluster(address, workers=2), progress=report)
 

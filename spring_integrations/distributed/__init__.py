@@ -1,17 +1,10 @@
-"""Bulk work on a Ray cluster: ingest, BM25 shards, and answers to many questions."""
+"""Bulk work on a Ray cluster: ingest, BM25 shards, and answers to many questions.
+
+The names are listed in `__init__.pyi`, and load on first use: a worker that embeds loads no language model.
+"""
 
 from __future__ import annotations
 
-from spring_integrations.distributed.answers import answer_distributed, asking_on, systems_of
-from spring_integrations.distributed.cluster import RayCluster
-from spring_integrations.distributed.ingest import ingest_distributed
-from spring_integrations.distributed.shards import build_shards_distributed
+import lazy_loader
 
-__all__ = [
-    "RayCluster",
-    "answer_distributed",
-    "asking_on",
-    "build_shards_distributed",
-    "ingest_distributed",
-    "systems_of",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

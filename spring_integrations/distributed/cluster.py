@@ -58,6 +58,7 @@ class RayCluster:
             yield ray
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless the user wants it
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         try:
             ray.init(**({"address": self.address} if self.address else self._own()), **quiet)
@@ -65,9 +66,13 @@ class RayCluster:
             where = f"at {self.address!r}" if self.address else "on this machine"
             msg = f"there is no Ray cluster {where}: {error}; start one with: ray start --head"
             raise ClusterError(msg) from error
+        log = logging.getLogger("ray.data")  # it tells every step of its own
+        level = log.level
+        log.setLevel(logging.ERROR)
         try:
             yield ray
         finally:
+            log.setLevel(level)
             ray.shutdown()
 
     def _own(self) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def ingest_distributed(
         blocks = Stream(range(len(readers)), ordered=True).tasks(partial(_read, tuple(readers), size))
         if progress:
             progress(0, total)
-        for block in blocks.workers(partial(_embedding, embedder, ray.put(known)), where):
+        held = ray.put(known)  # for as long as workers may be replaced
+        for block in blocks.workers(partial(_embedding, embedder, held), where):
             added += _write(block, store, on_conflict)
             done += len(block.passages)
             for passage in block.passages if keep else ():

@@ -6,6 +6,7 @@ this package are items too: they come out where the items are taken, as they wer
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -92,27 +93,34 @@ class _Step:
         self._work: Work | None = None
 
     def __call__(self, batch: Any) -> Iterator[Any]:
-        for item in _items(batch):
+        return (_row(made) for item in _items(batch) for made in self._made(item))
+
+    def _made(self, item: Any) -> Iterator[Any]:
+        try:
             if isinstance(item, SpringError):
-                yield _row(item)
-                continue
-            try:
-                if self._work is None:
-                    self._work = self._make()
-                for made in self._work(item):
-                    yield _row(made)
-            except SpringError as error:
-                yield _row(error)
+                raise item
+            yield from self._ready()(item)
+        except SpringError as error:
+            yield error
+
+    def _ready(self) -> Work:
+        if self._work is None:
+            self._work = self._make()
+        return self._work
 
 
 class _Worker(_Step):
     """A step in a process of its own, with so many threads."""
 
     def __init__(self, make: Callable[[], Work], threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
         super().__init__(make)
+        self._threads = threads
+
+    def _ready(self) -> Work:
+        work = super()._ready()
+        if "torch" in sys.modules:  # else there is nothing to bound, and loading it takes a second
+            sys.modules["torch"].set_num_threads(self._threads)
+        return work
 
 
 def _packed(item: Any) -> bytes:
