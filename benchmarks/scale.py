@@ -1,13 +1,24 @@
-"""What a large corpus costs: memory of ingest, and BM25 at a million passages.
+"""What a large corpus costs: memory of ingest, BM25 at a million passages, and bulk work on a Ray cluster.
 
-    python benchmarks/scale.py                 # 200,000 passages for ingest, 1,000,000 for BM25
-    python benchmarks/scale.py --quick         # shows the path, not the figures
+    python benchmarks/scale.py                      # 200,000 passages for memory, 1,000,000 for BM25, 20 kills
+    python benchmarks/scale.py --quick              # shows the path, not the figures
+    python benchmarks/scale.py --parts ray,kills    # some parts
 
-Memory: synthetic passages of 5 to 120 words are added to a Chroma folder with a small random BERT, and again
+memory: synthetic passages of 5 to 120 words are added to a Chroma folder with a small random BERT, and again
 with an embedder that has no model: what the first process grows beyond the second, from a tenth of the passages
-to all, is neither Chroma's graph nor loaded once. BM25: seconds to build, to save and to load (mapped into
+to all, is neither Chroma's graph nor loaded once.
+
+bm25: seconds to build, to save and to load (mapped into
 memory), questions a second for the top 10 one at a time, and peak memory, each in a process of its own: one
-`BM25Index`, `BM25Shards` of a quarter each built by one worker, and bm25s by itself. The last line is one JSON object.
+`BM25Index`, `BM25Shards` of a quarter each built by one worker, and bm25s by itself.
+
+ray: synthetic passages into a Chroma folder with all-MiniLM-L6-v2 in one process, and on a Ray cluster of this machine
+by one and by two workers, all of one thread: `ray_vs_single` is what one worker takes, as a multiple of one process,
+and `ray_2_vs_1_workers` how many times as fast two are. evaluate: whether two workers answer as one process does, with
+the demo model. kills: an ingest on the cluster whose worker or driver is killed at a random moment, in turn; `lost` is
+how often the store was not as without a kill.
+
+The last line is one JSON object; so is one after each part.
 """
 
 from __future__ import annotations
@@ -21,14 +32,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from common import circumstances
+from common import circumstances, demo_files
 
 from spring_integrations import Passage
-from spring_integrations.retrieval import BM25Index, BM25Shards, PassageStore, SentenceEmbedder
+from spring_integrations.distributed import RayCluster
+from spring_integrations.retrieval import BM25Index, BM25Shards, PassageStore, SentenceEmbedder, load_embedder
 
 WIDTH = 64
 VOCABULARY = 200_000
@@ -180,28 +194,82 @@ def measured(what: str, count: int) -> dict[str, float]:
     return figures
 
 
+def memory(count: int) -> dict[str, Any]:
+    """Returns how memory grows with the passages."""
+    grown = {what: measured(what, count)["mb"] for what in ("model", "none")}
+    per_100k = round((grown["model"] - grown["none"]) / (0.9 * count) * 100_000)
+    return {"growth_mb_per_100k": per_100k, "grown_mb": grown, "ingested": count}
+
+
+def bm25(count: int) -> dict[str, Any]:
+    """Returns what BM25 costs."""
+    return {"bm25": {what: measured(what, count) for what in BM25}, "bm25_passages": count}
+
+
+# --- on a cluster ---
+
+
+def ray_speed(count: int, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Returns how fast workers are."""
+    from trials.cluster import Letters, ingest_speed
+
+    make = partial(Letters, folder / "letters") if args.quick else partial(load_embedder, "minilm")
+    return ingest_speed(partial(synthetic, count), make, folder) | {"ray_passages": count}
+
+
+def ray_evaluation(count: int, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Returns whether workers answer as one process does."""
+    from trials.cluster import evaluation
+
+    return evaluation(count, args.model, args.tokens, *demo_files(folder), folder)
+
+
+def ray_kills(count: int, folder: Path, _: argparse.Namespace) -> dict[str, Any]:
+    """Returns what kills cost."""
+    import ray
+    from trials.cluster import kills
+
+    return kills(count, random.Random(0), ray.get_runtime_context().gcs_address, folder)
+
+
+Part = Callable[[int, Path, argparse.Namespace], dict[str, Any]]
+# name: (how many, how many with --quick, what does it)
+PARTS: dict[str, tuple[int, int, Part]] = {
+    "memory": (200_000, 400, lambda count, _, __: memory(count)),
+    "bm25": (1_000_000, 2_000, lambda count, _, __: bm25(count)),
+    "ray": (6_000, 60, ray_speed),
+    "evaluate": (48, 2, ray_evaluation),
+    "kills": (20, 1, ray_kills),
+}
+ON_CLUSTER = ("ray", "evaluate", "kills")
+
+
 def main() -> None:
     """Measures, and prints the JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few passages, under a minute")
-    parser.add_argument("--ingest", type=int, default=200_000, help="passages for the memory of ingest")
-    parser.add_argument("--bm25", type=int, default=1_000_000, help="passages for BM25")
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas between them")
+    for name, (count, _, _) in PARTS.items():
+        parser.add_argument(f"--{name}", type=int, default=count, help=f"how many, {count:,} unless given")
+    parser.add_argument("--model", default="demo", help="of evaluate")
+    parser.add_argument("--tokens", help="its virtual tokens")
     parser.add_argument("--one", choices=("model", "none", *BM25), help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(run_one(args.one, args.count)))
         return
-    added, indexed = (400, 2_000) if args.quick else (args.ingest, args.bm25)
-    grown = {what: measured(what, added)["mb"] for what in ("model", "none")}
-    found = {what: measured(what, indexed) for what in BM25}
-    figures = {
-        "growth_mb_per_100k": round((grown["model"] - grown["none"]) / (0.9 * added) * 100_000),
-        "grown_mb": grown,
-        "ingested": added,
-        "bm25": found,
-        "bm25_passages": indexed,
-    }
+    if unknown := sorted({*args.parts.split(",")} - {*PARTS}):
+        parser.error(f"--parts has {', '.join(unknown)}, which is none of {', '.join(PARTS)}")
+    figures: dict[str, Any] = {}
+    with ExitStack() as opened:
+        for name in [name for name in PARTS if name in args.parts.split(",")]:
+            _, quick, part = PARTS[name]
+            if name in ON_CLUSTER:  # one for all parts: what connects once more stays connected
+                opened.enter_context(RayCluster(workers=2).connected())
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                figures |= part(quick if args.quick else getattr(args, name), Path(folder), args)
+            print(json.dumps(figures), flush=True)
     print(json.dumps(figures | circumstances()))
 
 

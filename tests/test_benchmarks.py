@@ -32,7 +32,10 @@ KEYS = {
         "bm25_qps_vs_rank_bm25",
         "recall",
     },
-    "scale": {"growth_mb_per_100k", "grown_mb", "ingested", "bm25", "bm25_passages"},
+    "scale": {
+        *("growth_mb_per_100k", "grown_mb", "ingested", "bm25", "bm25_passages"),
+        *("ray_vs_single", "ray_2_vs_1_workers", "evaluate_ray_equal", "kills", "lost"),
+    },
     "trust": {
         *("hostile_prompts", "boundary_moved", "special_ids", "raw_errors"),
         *("malformed_files", "malformed_clean", "killed", "unequal", "kills", "lost"),
@@ -61,6 +64,7 @@ def test_quick_run_ends_with_its_figures(script: Path, tiny: Path) -> None:
         "decoding": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
         "evaluation": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
         "methods": ("--model", tiny),
+        "scale": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
         "serving": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
         "trust": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
     }
@@ -91,9 +95,15 @@ def nothing_hostile_comes_through(figures: dict) -> None:
     assert figures["malformed_clean"] == figures["malformed_files"] > 0
 
 
+def workers_leave_what_one_process_leaves(figures: dict) -> None:
+    assert figures["evaluate_ray_equal"]
+    assert figures["lost"] == 0
+
+
 HOLDS = {
     "boost": boost_gains_and_leaves_the_plain_backbone_alone,
     "methods": spring_leaves_closed_book_answers_alone,
+    "scale": workers_leave_what_one_process_leaves,
     "trust": nothing_hostile_comes_through,
 }
 
