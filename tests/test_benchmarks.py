@@ -41,6 +41,7 @@ KEYS = {
         *("malformed_files", "malformed_clean", "killed", "unequal", "kills", "lost"),
         *("full_disk", "concurrency", "stress"),
     },
+    "simulate": {"rates", "vectors_gb", "bm25_shards", "ingest", "queries"},
     "serving": {"agreement_transformers", "differences", "overhead_positions"},
     "training": {"step_vs_full", "step_vs_forward", "activations_vs_full", "grad_rel_err", "ragged_speedup"},
 }
