@@ -1,4 +1,4 @@
-"""Milvus behind LangChain's integration, as the file of milvus-lite; skipped where langchain-milvus is not installed."""
+"""Milvus behind LangChain's integration, as a file of milvus-lite; skipped where langchain-milvus is missing."""
 
 from __future__ import annotations
 

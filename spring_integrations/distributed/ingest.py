@@ -90,6 +90,8 @@ def ingest_distributed(
     if not store.takes_vectors:
         msg = f"{type(store).__name__} embeds what it writes; give a PassageStore, or LlamaIndex's PassageVectorStore"
         raise SettingsError(msg)
+    if not readers:
+        return 0
     where = cluster or RayCluster()
     size = min(BATCH, store.batch_limit())
     done = added = 0
@@ -102,8 +104,9 @@ def ingest_distributed(
         for block in blocks.workers(partial(_embedding, embedder, held), where):
             added += _write(block, store, on_conflict)
             done += len(block.passages)
-            for passage in block.passages if keep else ():
-                keep(passage)
+            if keep:
+                for passage in block.passages:
+                    keep(passage)
             if progress:
                 progress(done, total)
     return added
