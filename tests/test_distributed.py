@@ -102,6 +102,7 @@ def test_the_store_is_that_of_one_process_and_nothing_is_embedded_twice(address,
     more = (*READERS, partial(numbered, 3, COUNT - 1))
     assert ingest_distributed(more, store, make, cluster=TWO) == 2
     assert noted(log) == COUNT + 2
+    assert store.add(p for read in more for p in read()) == 0
     assert store.count() == COUNT + 2
 
 
@@ -187,8 +188,11 @@ def test_evaluation_is_that_of_one_process_and_goes_on(address, llama_folder, to
     again = (folder / "predictions-0.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     assert again[: len(lines) - 7] == lines[:-7]
     assert len(again) == len(lines)
-    monkeypatch.setattr(RayCluster, "connected", lambda self: pytest.fail("a finished run asks nothing"))
+    for owner, name in ((RayCluster, "connected"), (SpringModel, "generate")):
+        monkeypatch.setattr(owner, name, lambda *_, **__: pytest.fail("a finished run asks nothing"))
     assert answer() == whole.predictions()
+    here = evaluate([*QUESTIONS, unanswered], systems(), folder, unanswered="keep", **asked)
+    assert here.predictions() == whole.predictions()
 
 
 def spring_rag(*arguments: object) -> Any:

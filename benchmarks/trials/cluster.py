@@ -5,7 +5,6 @@ Run as a script, it is the driver that is killed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -25,7 +24,7 @@ from spring_integrations.retrieval import PassageStore
 from spring_integrations.retrieval.embedders import Embedder
 
 FEW = 40  # passages of each of the readers of a run that is killed
-WAIT = 0.02  # seconds that embedding ten of them takes
+WAIT = 0.05  # seconds that embedding ten of them takes
 WORDS = ("lake", "river", "sea", "ford", "spring", "well", "brook", "bay", "strait", "canal")
 
 
@@ -75,47 +74,41 @@ def evaluation(count: int, model: str, tokens: str | None, questions: Path, docs
 
 
 def kills(count: int, rng: random.Random, address: str, folder: Path) -> dict[str, Any]:
-    """Kills a worker and a driver in turn, at a random moment of their work.
+    """Kills a worker and a driver in turn, at a random moment while passages are embedded.
 
     A run whose worker is killed has to end by itself, and one whose driver is killed is given again.
 
     Returns:
         `kills`: those that fell into the work; `lost`: those after which the store was not as it is without a kill.
     """
-    started = time.perf_counter()
-    whole = _entries(folder / "whole") if not _driver(address, folder / "whole").wait() else None
-    seconds = time.perf_counter() - started
+    store = PassageStore.open(folder / "whole", Letters(folder / "whole"))
+    store.add(p for read in READERS for p in read())
+    whole = _entries(folder / "whole")
     hit = lost = 0
     for number in range(count):
         home = folder / str(number)
-        driver = _driver(address, home)
-        hit += (
-            _kill_worker(home, driver, rng) if number % 2 == 0 else _kill_driver(home, driver, rng.uniform(0, seconds))
-        )
-        again = driver.wait() != 0 and _driver(address, home).wait() != 0
-        lost += again or whole is None or _entries(home) != whole
+        driver, victim = _driver(address, home), ("worker", "driver")[number % 2]
+        hit += _kill(victim, home, driver, rng)
+        failed = driver.wait() != 0 and (victim == "worker" or _driver(address, home).wait() != 0)
+        lost += failed or _entries(home) != whole
+        print(f"kill {number + 1} of {count}, {victim}: {hit} hit, {lost} lost", flush=True)
     return {"kills": hit, "lost": lost}
 
 
-def _kill_worker(home: Path, driver: subprocess.Popen[bytes], rng: random.Random) -> bool:
-    """Kills one of the workers once it works; returns whether there was one."""
+def _kill(victim: str, home: Path, driver: subprocess.Popen[bytes], rng: random.Random) -> bool:
+    """Kills the driver or one of the workers while passages are embedded; returns whether it was there."""
     working = home.with_suffix(".workers")
     while not working.exists() and driver.poll() is None:
         time.sleep(0.01)
-    time.sleep(rng.uniform(0, FEW * 2 * WAIT / 10))
+    time.sleep(rng.uniform(0, len(READERS) * FEW * WAIT / 10))
     if driver.poll() is not None:
         return False
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(int(rng.choice(working.read_text(encoding="ascii").split())), signal.SIGKILL)
-        return True
-    return False
-
-
-def _kill_driver(driver: subprocess.Popen[bytes], after: float) -> bool:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        driver.wait(after)
-    driver.kill()
-    return driver.wait() == -signal.SIGKILL
+    workers = working.read_text(encoding="ascii").split()
+    try:
+        os.kill(driver.pid if victim == "driver" else int(rng.choice(workers)), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _driver(address: str, home: Path) -> subprocess.Popen[bytes]:

@@ -70,7 +70,8 @@ class Stream:
             try:
                 batch = next(batches, None)
             except ray_error as error:
-                msg = f"the Ray cluster failed: {str(error).strip().splitlines()[-1]}; run it again to go on"
+                last = (str(error).strip() or type(error).__name__).splitlines()[-1]
+                msg = f"the Ray cluster failed: {last}; run it again to go on"
                 raise ClusterError(msg) from error
             if batch is None:
                 return
