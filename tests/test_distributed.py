@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import spring_integrations.cli.evaluate  # registers the command
 import spring_integrations.cli.ingest  # noqa: F401
-from spring_integrations import Passage
+from spring_integrations import Passage, SpringModel
 from spring_integrations.cli import app
 from spring_integrations.distributed import (
     RayCluster,
