@@ -238,6 +238,9 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
     bm25 = ["ingest", str(tmp_path), "--index", str(tmp_path / "i"), "--retriever", "bm25", "--engine", "ray"]
     done = CliRunner().invoke(app, bm25)
     assert (done.exit_code, "has no vectors" in done.stderr) == (2, True)
+    gone = ["ingest", str(tmp_path / "gone"), "--index", str(tmp_path / "i"), "--engine", "ray"]
+    done = CliRunner().invoke(app, gone)
+    assert (done.exit_code, "gone" in done.stderr, (tmp_path / "i").exists()) == (2, True, False)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"spring-integrations\[ray\]"), RayCluster().connected():
         pass

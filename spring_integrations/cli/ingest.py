@@ -109,6 +109,8 @@ def _on(
 
     named = Path(folder.embedder).expanduser()
     make = partial(load_embedder, str(named.absolute()) if named.is_dir() else folder.embedder)
+    for path in docs:
+        read(path)  # says what is not there, before anything is made
     total = 0
 
     def fill(store: Any, keep: Callable[[Passage], None]) -> int:
