@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import urllib.request
@@ -24,6 +25,7 @@ from llama_index.core.base.llms.types import (
     MessageRole,
 )
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.chat_engine import condense_plus_context, context
 from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -103,6 +105,25 @@ def make_llm(tokens: SpringTokens, *, chat: bool = False, window: int = WIDE, **
     llm = SpringHFLLM(model=recording_model(tokens, window=window, template=chat), max_new_tokens=6, **settings)
     Settings.tokenizer = llm.tokenizer_fn
     return llm
+
+
+def small_llm(tokens: SpringTokens, window: int, *, chat: bool, **settings: Any) -> SpringHFLLM:
+    """Returns a recording LLM of a small window, whose tokenizer has the words of LlamaIndex's prompts.
+
+    LlamaIndex's `Settings` stay as they are.
+    """
+    words = tiny_models.tokenizer("byte-level")
+    told = [
+        QUESTION,
+        *(node.text for node in (*NODES, LONG)),
+        *map(inspect.getsource, (condense_plus_context, context)),
+    ]
+    learned = words.train_new_from_iterator(told, 1500, show_progress=False)
+    learned.chat_template = words.chat_template if chat else None
+    learned.model_max_length = window
+    model = tiny_models.model("llama", learned)
+    model.config.max_position_embeddings = window
+    return SpringHFLLM(model=RecordingModel(model, learned, tokens), max_new_tokens=6, **settings)
 
 
 def calls(llm: SpringHFLLM) -> list[tuple[str, Generation]]:

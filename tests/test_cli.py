@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -259,6 +260,32 @@ def test_bad_records_are_one_line_or_left_out_and_named_and_other_settings_are_r
     assert "2 bad records" in done.stderr
     other = spring_rag(*command, "--embedder", "dpr", "--collection", "mine")
     assert_one_line_error(other, "embedder is 'minilm', not 'dpr'", "collection is 'passages', not 'mine'")
+
+
+def test_what_only_the_index_could_refuse_is_found_before_anything_is_embedded(tmp_path):
+    rows = [
+        {"id": "1", "text": "Lima is the capital of Peru.", "$and": 1, "#": "x", "chroma:document": "y", "": "z"},
+        {"id": "2", "text": "Quito.", "scores": [1, None, 2.5], "deep": {"$or": [1e999]}, "huge": 2**70},
+        {"id": "1", "text": "Oslo."},
+        {"id": "3", "text": "Accra."},
+    ]
+    dump, index = tmp_path / "dump.jsonl", tmp_path / "index"
+    dump.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    command = ("ingest", dump, "--index", index)
+    refused = spring_rag(*command)
+    assert refused.returncode == 2
+    assert "Error: dump.jsonl, line 3: the id '1' is that of another passage in dump.jsonl, line 1" in refused.stderr
+    assert not index.exists()
+    done = spring_rag(*command, "--bad-records", "skip")
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 passages are new" in done.stdout
+    for said in ("line 1: the field '$and' is kept as 'and'", "the field '#' is left out", "1 bad records"):
+        assert done.stderr.count(said) == 1, done.stderr
+    dump.write_text(json.dumps({"id": "2", "text": "Changed."}), encoding="utf-8")
+    assert_one_line_error(spring_rag(*command), "two passages have the id '2'")
+    more = spring_rag(*command, "--bad-records", "skip")
+    assert more.returncode == 0, more.stderr
+    assert "left out 1 passages whose ids are those of others" in more.stderr
 
 
 @pytest.mark.parametrize(

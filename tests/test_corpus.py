@@ -16,6 +16,7 @@ from corpus_files import pdf
 import spring_integrations
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.retrieval import iter_passages, read_passages
+from spring_integrations.retrieval.ids import SeenIds
 
 MIB = 2**20
 
@@ -226,6 +227,20 @@ def test_the_same_passage_twice_is_one_and_another_under_its_id_is_a_bad_record(
     found = read_passages(tmp_path, on_bad_record="skip", report=errors.append)
     assert [(p.id, p.text[:4]) for p in found] == [("0", "word"), ("1", "word"), ("2", "word")]
     assert len(errors) == 1
+
+
+def test_a_stream_compares_ids_with_what_it_read_before_also_read_once_more(tmp_path):
+    (tmp_path / "a.jsonl").write_text(lines(2) + lines(1) + '{"text": "no id"}\n' * 2, encoding="utf-8")
+    (tmp_path / "b.tsv").write_text("id\ttext\n1\tanother\n5\tfive\n", encoding="utf-8")
+    place = r"b\.tsv, line 2: the id '1' is that of another passage in a\.jsonl, line 2"
+    ids = SeenIds()
+    for seen in (SeenIds(), ids, ids):  # an ingest reads twice
+        with pytest.raises(DataError, match=place):
+            list(iter_passages(tmp_path, ids=seen))
+        errors = []
+        found = [p.id for p in iter_passages(tmp_path, ids=seen, on_bad_record="skip", report=errors.append)]
+        assert (found[:3], found[5:], len(errors)) == (["0", "1", "0"], ["5"], 1)
+    assert len([p.id for p in iter_passages(tmp_path)]) == 7
 
 
 # --- memory ---

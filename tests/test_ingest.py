@@ -17,7 +17,7 @@ from tiny_encoders import save_sentence_bert
 
 from spring_integrations import Passage
 from spring_integrations.errors import DataError, SettingsError, StorageError
-from spring_integrations.retrieval import PassageStore, SentenceEmbedder
+from spring_integrations.retrieval import BM25Index, PassageStore, SentenceEmbedder
 from spring_integrations.retrieval import ingest as bulk
 
 
@@ -162,6 +162,21 @@ def test_an_embedder_or_a_source_that_fails_leaves_what_came_before(tmp_path, sm
         store.add(broken())
     assert store.count() == 10
     assert store.add(numbered(12)) == 2
+
+
+@pytest.mark.parametrize("make", [BM25Index.build, PassageStore.open])
+def test_a_conflict_may_keep_what_is_in_and_says_so(tmp_path, caplog, make):
+    passages = [*numbered(7), Passage("changed", id="3"), Passage("changed again", id="3"), Passage("new", id="8")]
+    if make is BM25Index.build:
+        index = BM25Index.build(passages, on_conflict="keep").extended([Passage("x", id="5")], on_conflict="keep")
+    else:
+        index = PassageStore.open(tmp_path, CountingEmbedder())
+        assert index.add(passages, on_conflict="keep") == 8
+        assert index.add([Passage("x", id="5")], on_conflict="keep") == 0
+    assert {p.id: p.text for p in index.search("three", top=1)} == {"3": "three"}
+    assert "left out 2 passages whose ids are those of others that are in already, the first of them '3'" in caplog.text
+    assert "left out 1 passages" in caplog.text
+    assert len(index) == 8
 
 
 @pytest.mark.parametrize("on_conflict", ["error", "replace"])

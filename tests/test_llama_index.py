@@ -12,6 +12,7 @@ import chromadb
 import pytest
 from llama_index.core import Settings, StorageContext, VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.vector_stores.chroma import ChromaVectorStore
@@ -25,6 +26,7 @@ from llama_index_kit import (
     calls,
     kept_settings,
     make_llm,
+    small_llm,
 )
 
 from spring_integrations import MARK, SpringTokens
@@ -90,6 +92,7 @@ def test_boost_reaches_every_call(
 
 def test_no_window_loses_the_boost_where_a_node_is_split(index: VectorStoreIndex, random_tokens: SpringTokens) -> None:
     llm = make_llm(random_tokens, window=1200)
+    Settings.prompt_helper = PromptHelper.from_llm_metadata(llm.metadata)
     engine(index, llm).query(QUESTION)
     assert any(MARK not in prompt for prompt, _ in calls(llm)), "the case is only met without a mark in some call"
     assert_boosted(llm)
@@ -104,14 +107,16 @@ def test_a_window_of_512_suffices(index: VectorStoreIndex, random_tokens: Spring
     assert not any(done.dropped_passages for _, done in calls(llm))
 
 
-@pytest.mark.parametrize("mode", ["compact", "refine"])
-def test_a_window_of_512_suffices_without_our_prompt_helper(
-    index: VectorStoreIndex, random_tokens: SpringTokens, mode: str
+@pytest.mark.parametrize(("window", "chat"), [(512, False), (512, True), (1024, True)])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_small_window_suffices_with_nothing_set(
+    index: VectorStoreIndex, random_tokens: SpringTokens, mode: str, window: int, chat: bool
 ) -> None:
-    llm = make_llm(random_tokens, window=512)
-    engine(index, llm, response_mode=mode, **OURS).query(QUESTION)
-    assert len(calls(llm)) > 1
+    llm = small_llm(random_tokens, window, chat=chat)
+    engine(index, llm, response_mode=mode).query(QUESTION)
     assert_boosted(llm)
+    assert window > 512 or (len(calls(llm)) == 1) is (mode == "simple_summarize")
+    assert not any(done.dropped_passages for _, done in calls(llm))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -216,6 +221,26 @@ def test_chat_engines(index: VectorStoreIndex, random_tokens: SpringTokens, mode
         assert (done.k, done.boundary is not None) == (8, True), prompt
         assert str(first) in prompt, "the history is there"
     assert len(second.source_nodes) == 5
+
+
+@pytest.mark.parametrize(("window", "chat"), [(512, False), (512, True), (1024, False), (1024, True)])
+@pytest.mark.parametrize("mode", ["context", "condense_plus_context"])
+def test_chats_of_30_turns_in_a_small_window_with_the_default_memory(
+    index: VectorStoreIndex, random_tokens: SpringTokens, mode: str, window: int, chat: bool
+) -> None:
+    llm = small_llm(random_tokens, window, chat=chat)
+    talk = index.as_chat_engine(
+        chat_mode=mode, llm=llm, similarity_top_k=2, node_postprocessors=[SpringNodePostprocessor()]
+    )
+    for turn in range(30):
+        calls(llm).clear()
+        question = f"And number {turn}: {'what is the capital of Peru, ' * (1 + turn % 4)}please?"
+        talk.chat(question)
+        answering = [(prompt, done) for prompt, done in calls(llm) if "Standalone question:" not in prompt]
+        assert all(question in prompt for prompt, _ in calls(llm))
+        assert all((done.k, done.boundary is not None) == (8, True) for _, done in answering)
+    assert all(f"And number {turn - 1}:" in prompt for prompt, _ in answering), "the last exchange is still there"
+    assert not any("And number 0:" in prompt for prompt, _ in answering), "the first one is not"
 
 
 def test_chat_engine_streams_and_answers_asynchronously(index: VectorStoreIndex, random_tokens: SpringTokens) -> None:

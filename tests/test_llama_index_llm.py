@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,36 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llama_index.core import Settings
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.chat_engine.condense_plus_context import DEFAULT_CONDENSE_PROMPT_TEMPLATE as CONDENSE_PLUS
+from llama_index.core.chat_engine.condense_question import DEFAULT_TEMPLATE as CONDENSE
 from llama_index.core.indices.prompt_helper import PromptHelper
+from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
-from llama_index_kit import PLAIN, RAG, WIDE, RecordingModel, plain_backbone, recorded_events, recording_model, user
+from llama_index_kit import (
+    PLAIN,
+    RAG,
+    WIDE,
+    RecordingModel,
+    kept_settings,
+    plain_backbone,
+    recorded_events,
+    recording_model,
+    user,
+)
 from pydantic import ValidationError
 
 from spring_integrations import MARK, SpringTokens
 from spring_integrations.errors import BoundaryError, SettingsError, TokenCountError
 from spring_integrations.llama_index import SpringCallError, SpringHFLLM, SpringNodePostprocessor
 from spring_integrations.runtime.settings import GenerationSettings
+
+
+@pytest.fixture(autouse=True)
+def _global_settings() -> Iterator[None]:
+    with kept_settings():
+        yield
 
 
 @pytest.fixture
@@ -235,14 +256,60 @@ def test_metadata_leave_room_for_tokens_and_template(chat: SpringHFLLM, llm: Spr
     assert WIDE - 8 - scaffold - 2 <= chat.metadata.context_window <= WIDE - 8 - scaffold
 
 
-def test_a_small_window_is_reported_so_that_llama_index_can_use_it(random_tokens: SpringTokens) -> None:
-    small = SpringHFLLM(model=recording_model(random_tokens, window=512, template=False), max_new_tokens=16)
-    by_default = PromptHelper.from_llm_metadata(small.metadata, tokenizer=small.tokenizer_fn)
-    for helper, padding in ((by_default, 500), (small.prompt_helper, 500)):
-        splitter = helper.get_text_splitter_given_prompt(PromptTemplate("{context_str}"), padding=padding)
-        assert splitter.chunk_size == 504 - 16 - 504 // 4
-    huge = SpringHFLLM(model=small.model, max_new_tokens=600)
-    assert huge.metadata.context_window == 512 - 8
+@pytest.mark.parametrize("window", [512, 1024])
+@pytest.mark.parametrize("max_new_tokens", [16, 200])
+def test_a_small_window_is_reported_as_it_is(random_tokens: SpringTokens, window: int, max_new_tokens: int) -> None:
+    model = recording_model(random_tokens, window=window, template=False)
+    small = SpringHFLLM(model=model, max_new_tokens=max_new_tokens)
+    assert (small.metadata.context_window, small.metadata.num_output) == (window - 8, max_new_tokens)
+    # LlamaIndex's own helper would reserve 500 for the answer that is refined.
+    splitter = Settings.prompt_helper.get_text_splitter_given_prompt(
+        PromptTemplate("{context_str}"), padding=500, llm=small
+    )
+    assert splitter.chunk_size == window - 8 - max_new_tokens - max(max_new_tokens + 5, (window - 8) // 4)
+
+
+def test_the_helper_for_small_windows_packs_for_other_llms_as_before_and_never_replaces_one(
+    random_tokens: SpringTokens,
+) -> None:
+    SpringHFLLM(model=recording_model(random_tokens, window=512, template=False))
+    for other in (MockLLM(), MockLLM(max_tokens=100)):
+        by_default = PromptHelper.from_llm_metadata(other.metadata)
+        sizes = [
+            h.get_text_splitter_given_prompt(PromptTemplate("{context_str}"), 2, llm=other).chunk_size
+            for h in (Settings.prompt_helper, by_default)
+        ]
+        assert sizes[0] == sizes[1]
+    Settings.prompt_helper = own = PromptHelper(512, 16)
+    SpringHFLLM(model=recording_model(random_tokens, window=512, template=False))
+    assert Settings.prompt_helper is own
+    Settings._prompt_helper = None
+    SpringHFLLM(model=recording_model(random_tokens, window=WIDE, template=False))
+    assert Settings._prompt_helper is None
+
+
+def _stock_history(turns: int) -> str:
+    return "\n".join(f"user: number {i}\nassistant: fine\nuser: no, {i}" for i in range(turns))
+
+
+@pytest.mark.parametrize("template", [CONDENSE_PLUS, CONDENSE])
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_question_of_a_long_chat_is_condensed_without_its_oldest_exchanges(
+    random_tokens: SpringTokens, template: str, chat: bool
+) -> None:
+    llm = SpringHFLLM(model=recording_model(random_tokens, window=700, template=chat), max_new_tokens=8)
+    for turns in (0, 2, 200):
+        asked = template.format(chat_history=_stock_history(turns), question="and then?\nFollow Up Input: or not?")
+        done = llm.complete(asked)
+        (seen, _), *_ = llm.model.calls[::-1]
+        assert "and then?" in seen
+        assert (asked in seen) is (turns < 200)
+        assert (f"no, {turns - 1}\n" in seen) is (turns > 0)
+        assert done.raw["prompt_tokens"] + 8 <= 700
+    strict = SpringHFLLM(model=llm.model, on_too_long="error", max_new_tokens=8)
+    for unknown in (asked, f"Given {asked}" + " and so on", asked.replace("Given", "Take")):
+        with pytest.raises(SpringCallError, match="positions of"):
+            (strict if unknown is asked else llm).complete(unknown)
 
 
 def test_token_counts_are_the_backbones(llm: SpringHFLLM) -> None:

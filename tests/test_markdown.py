@@ -62,6 +62,15 @@ def test_front_matter_is_metadata_and_no_text(tmp_path, front):
     }
 
 
+def test_names_in_front_matter_that_no_store_takes_are_named_with_their_file(tmp_path, caplog):
+    (tmp_path / "a.md").write_text('---\n"$and": 1\n"#": 2\n"chroma:document": 3\nplain: 4\n---\nThe text.\n')
+    (found,) = read_passages(tmp_path)
+    assert found.metadata == {"source": "a.md", "part": 1, "and": 1, "chroma_document": 3, "plain": 4}
+    for said in ("'$and' is kept as 'and'", "'#' is left out", "'chroma:document' is kept as 'chroma_document'"):
+        assert f"a.md, line 1: the field {said}" in caplog.text
+    assert "plain" not in caplog.text
+
+
 def test_front_matter_that_stands_for_millions_of_values_is_not_read_as_such(tmp_path):
     bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\ntitle: T\n"
     (tmp_path / "a.md").write_text(f"---\n{bomb}---\ntext")

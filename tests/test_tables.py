@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from retrieval_kit import CountingEmbedder
 
 from spring_integrations.errors import DataError, SettingsError
-from spring_integrations.retrieval import iter_passages, read_passages
+from spring_integrations.retrieval import PassageStore, iter_passages, read_passages
 from spring_integrations.retrieval.metadata import storable_metadata
 from spring_integrations.retrieval.readers.tables import split_quoted
 
@@ -100,7 +103,7 @@ def test_rows_of_the_csv_module_are_split_as_it_does(fields, delimiter):
 
 
 ANY = st.characters(exclude_categories=())
-ODD = ["", "$and", "#x", "chroma:document", "$", "a", "and", "\ud800", "k\0"]
+ODD = ["", "$and", "#x", "# #x", "chroma:document", "#chroma:document", "$", "a", "and", "and_2", "\ud800", "k\0"]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(ANY) | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -118,3 +121,24 @@ def test_any_metadata_becomes_what_stores_take(fields):
         assert value == value and value not in ([], None, float("inf"), -float("inf"))
         assert str(value).encode().decode() == str(value)
     assert storable_metadata(made) == made
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PassageStore.open(tmp_path / "index", CountingEmbedder(width=2))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(ODD) | st.text(max_size=4), VALUES, min_size=1, max_size=5), st.text(max_size=4))
+def test_a_store_refuses_nothing_that_a_dump_can_hold(store, tmp_path_factory, fields, title):
+    record = {"id": "1", "text": "t", "title": title} | fields
+    file = tmp_path_factory.mktemp("dump") / "c.jsonl"
+    file.write_text(json.dumps(record, default=str), encoding="utf-8")
+    try:
+        (found,) = read_passages(file)
+    except DataError as error:  # "id" or "text" was among the fields
+        assert "c.jsonl, line 1: " in str(error)
+        return
+    assert store.add([replace(found, id=file.parent.name)]) == 1
+    (held,) = [p for p in store.search("t", top=999) if p.id == file.parent.name]
+    assert held.metadata == found.metadata

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from spring_integrations.chat.history import outgrown
 from spring_integrations.errors import PromptError, ToolsError
 from spring_integrations.prompts import MARK, RagPrompt, holds_context, mark_last_turn, neutralize_marked, remove_marks
 from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.runtime.model import SpringModel
-
-log = logging.getLogger(__name__)
 
 _PROBE = "spring_probe"
 _PROBE_ARGUMENT = "spring_probe_argument"
@@ -153,28 +151,10 @@ class ChatTemplate:
             room: positions for the answer.
             k: virtual tokens.
         """
-        model, kept = self._model, list(turns)
-        last = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=0)
-        if model.on_too_long == "error" or not last:
-            return kept
         around = self.scaffold()
-        sizes = [model.count_tokens(remove_marks(turn.content)) + around for turn in turns]
-        over = sum(sizes) + k + room - model.window
-        old = [i for i, turn in enumerate(turns[:last]) if turn.role != "system"]
-        gone: set[int] = set()
-        for i in old if over > 0 else ():
-            # A user's turn opens an exchange, which goes as a whole.
-            if over <= 0 and turns[i].role == "user":
-                break
-            over -= sizes[i]
-            gone.add(i)
-        if not gone:
-            return kept
-        log.warning(
-            "the chat does not fit the %d positions of %s: left out the %d oldest messages",
-            model.window, model.name, len(gone),
-        )  # fmt: skip
-        return [turn for i, turn in enumerate(kept) if i not in gone]
+        sizes = [self._model.count_tokens(remove_marks(turn.content)) + around for turn in turns]
+        gone = outgrown(self._model, [turn.role for turn in turns], sizes, room + k)
+        return [turn for i, turn in enumerate(turns) if i not in gone]
 
     def scaffold(self) -> int:
         """Returns the tokens that the template puts around one user message."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spring_integrations.distributed import RayCluster
     from spring_integrations.passages import Passage
     from spring_integrations.retrieval import IndexFolder
+    from spring_integrations.retrieval.ingest import OnConflict
 
 
 @app.command()
@@ -47,7 +48,8 @@ def ingest(
     language: Annotated[str, typer.Option(help="Of BM25's stop words and stems; '' for none.")] = "en",
     stemmer: Annotated[bool, typer.Option("--stemmer", help="BM25 compares the stems of words.")] = False,
     on_conflict: Annotated[
-        Literal["error", "replace"], typer.Option(help="An id that is in already, with other content.")
+        Literal["error", "replace", "keep"],
+        typer.Option(help="An id that is in already, with other content; with --bad-records skip, error is keep."),
     ] = "error",
     engine: Engine = "local",
     address: Address = None,
@@ -59,6 +61,7 @@ def ingest(
     Give the same command again after an interruption, or with more documents: what is in is not embedded again.
     """
     from spring_integrations.retrieval import IndexFolder, iter_passages
+    from spring_integrations.retrieval.ids import SeenIds
 
     started = time.perf_counter()
     cluster = cluster_of(engine, address, workers, gpus)
@@ -66,6 +69,9 @@ def ingest(
     folder.check()
 
     hide_loading_bars()
+    ids = SeenIds() if on_conflict == "error" and cluster is None else None
+    if bad_records == "skip" and on_conflict == "error":
+        on_conflict = "keep"
     read = partial(
         iter_passages, words=words, format=format, on_bad_record=bad_records, encoding=encoding, quoting=quoting
     )
@@ -73,14 +79,14 @@ def ingest(
         added, total = _on(cluster, folder, read, docs, on_conflict)
     else:
         added, total = _here(
-            folder, [partial(read, path, embedder=folder.passage_embedder) for path in docs], on_conflict
+            folder, [partial(read, path, embedder=folder.passage_embedder, ids=ids) for path in docs], on_conflict
         )
     out.print(f"{added} of {total} passages are new in {index}, {time.perf_counter() - started:.0f} s")
     out.print(f'Ask them: spring-rag ask "your question" --index {index}')
 
 
 def _here(
-    folder: IndexFolder, readers: Sequence[Callable[[], Iterable[Passage]]], on_conflict: Literal["error", "replace"]
+    folder: IndexFolder, readers: Sequence[Callable[[], Iterable[Passage]]], on_conflict: OnConflict
 ) -> tuple[int, int]:
     """Adds the passages in this process; returns how many are new, and how many there are."""
 
@@ -89,7 +95,7 @@ def _here(
 
     with working("Reading"):  # once through, so that what cannot be read is known before hours of embedding
         total = sum(1 for _ in passages())
-    for said in ("retrieval", "text_files"):  # what is left out or guessed
+    for said in ("retrieval.corpus", "retrieval.readers", "text_files"):  # what is left out or guessed
         logging.getLogger(f"spring_integrations.{said}").setLevel(logging.ERROR)
     with counting("Embedding passages", total) as progress:
         return folder.add(passages(), on_conflict=on_conflict, progress=progress), total
@@ -100,7 +106,7 @@ def _on(
     folder: IndexFolder,
     read: Callable[..., Iterable[Passage]],
     docs: Sequence[Path],
-    on_conflict: Literal["error", "replace"],
+    on_conflict: OnConflict,
 ) -> tuple[int, int]:
     """Does the same on a cluster, whose processes are elsewhere: paths are whole."""
     from spring_integrations.distributed import ingest_distributed

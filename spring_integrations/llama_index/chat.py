@@ -1,14 +1,16 @@
-"""Chat messages to the prompt of a backbone with a chat template."""
+"""Chat messages to the prompt of a backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from llama_index.core.base.llms.generic_utils import messages_to_prompt
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 
+from spring_integrations.chat.history import outgrown
 from spring_integrations.chat.template import ChatTemplate, Turn
 from spring_integrations.errors import PromptError
-from spring_integrations.prompts import RagPrompt
+from spring_integrations.prompts import RagPrompt, remove_marks
 from spring_integrations.runtime.model import SpringModel
 
 _ROLES = {
@@ -63,6 +65,26 @@ class CompletionPrompt:
     def parts(self, prompt: str) -> RagPrompt:
         """Returns the prompt, which knows how its boundary was found."""
         return self._chat.parts([ChatMessage(role=MessageRole.USER, content=prompt)])
+
+
+class TextChat:
+    """Messages as one text, as LlamaIndex writes them for a model without a chat template."""
+
+    def __init__(self, model: SpringModel, reserved: Callable[[], int]) -> None:
+        """Keeps the model, and what returns the positions for virtual tokens and the answer."""
+        self._model = model
+        self._reserved = reserved
+
+    def __call__(self, messages: Sequence[ChatMessage]) -> str:
+        """Returns the text; the oldest exchanges are left out where they do not fit the window."""
+        return self.text(messages, self._reserved())
+
+    def text(self, messages: Sequence[ChatMessage], reserved: int) -> str:
+        """Returns the text, for another answer or other virtual tokens."""
+        roles = [role_of(message) for message in messages]
+        sizes = [self._model.count_tokens(f"{m.role.value}: {remove_marks(m.content or '')}\n") for m in messages]
+        gone = outgrown(self._model, roles, sizes, reserved)
+        return messages_to_prompt([message for i, message in enumerate(messages) if i not in gone])
 
 
 def role_of(message: ChatMessage) -> str:

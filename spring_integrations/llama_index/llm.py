@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Seque
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from llama_index.core.base.llms.generic_utils import messages_to_prompt
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -24,9 +23,10 @@ from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
 
-from spring_integrations.llama_index.chat import ChatPrompt, CompletionPrompt, check_messages
+from spring_integrations.llama_index.chat import ChatPrompt, CompletionPrompt, TextChat, check_messages
+from spring_integrations.llama_index.condensing import shortened
 from spring_integrations.llama_index.errors import unswallowed
-from spring_integrations.llama_index.packing import SpringPromptHelper, reported_window, token_counter
+from spring_integrations.llama_index.packing import SpringPromptHelper, help_small_window, token_counter
 from spring_integrations.llama_index.streams import aeach, each
 from spring_integrations.prompts import BoundaryRule, OnMissingBoundary, RagPrompt
 from spring_integrations.runtime import adapters, worker
@@ -44,7 +44,8 @@ class SpringHFLLM(CustomLLM):
     other chains share. A prompt without retrieved context gets exactly the plain backbone's answer.
     What was done (k, boundary, token counts, finish reason) is in each response's `raw` and
     `additional_kwargs`. Calls take the generation settings and `k` as keyword arguments. For context
-    that fills the window and no more, set `Settings.prompt_helper = llm.prompt_helper`.
+    that fills the window and no more, set `Settings.prompt_helper = llm.prompt_helper`. Below 2,000
+    positions LlamaIndex packs with this helper anyway, unless its `Settings` have one.
     """
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=(), arbitrary_types_allowed=True)
@@ -122,6 +123,9 @@ class SpringHFLLM(CustomLLM):
             self._scaffold = chat.scaffold()
             self.messages_to_prompt = settings.get("messages_to_prompt") or chat
             self.completion_to_prompt = settings.get("completion_to_prompt") or CompletionPrompt(chat)
+        elif not settings.get("messages_to_prompt"):
+            self.messages_to_prompt = TextChat(self._spring, lambda: self._tokens() + self._num_output())
+        help_small_window(self._free_window())
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -156,6 +160,7 @@ class SpringHFLLM(CustomLLM):
             num_output=self._num_output(),
             chunk_size_limit=None,
             tokenizer=self.tokenizer_fn,
+            scaffold=self._scaffold,
         )
 
     @property
@@ -163,20 +168,21 @@ class SpringHFLLM(CustomLLM):
         """What LlamaIndex packs prompts by.
 
         `context_window` is what the virtual tokens and the chat template leave of the backbone's
-        window, from which LlamaIndex takes `num_output` off. Below 1000 tokens it is more, as
-        `packing.reported_window` explains; set `prompt_helper` then, above all for long nodes with
-        the modes accumulate and tree_summarize.
+        window, from which LlamaIndex takes `num_output` off.
         """
         by_template = bool(self._spring.tokenizer.chat_template)
         return LLMMetadata(
-            context_window=reported_window(self._free_window(), self._num_output()),
+            context_window=max(self._free_window(), 1),
             num_output=self._num_output(),
             is_chat_model=by_template if self.is_chat_model is None else self.is_chat_model,
             model_name=self._spring.name,
         )
 
     def _free_window(self) -> int:
-        return self._spring.window - (self._spring.k if self.k is None else self.k) - self._scaffold
+        return self._spring.window - self._tokens() - self._scaffold
+
+    def _tokens(self) -> int:
+        return self._spring.k if self.k is None else self.k
 
     def _num_output(self) -> int:
         return self.max_new_tokens or self._spring.settings.max_new_tokens
@@ -252,17 +258,24 @@ class SpringHFLLM(CustomLLM):
         self, asked: str | Sequence[ChatMessage], formatted: bool, arguments: dict[str, Any]
     ) -> str | RagPrompt:
         # Our own hooks need not write a string: the parts know by which rule the boundary was found.
+        room = arguments.get("max_new_tokens", self._spring.settings.max_new_tokens)
+        count = arguments.get("k", self._spring.k)
         if not isinstance(asked, str):
-            of_chat = self.messages_to_prompt or messages_to_prompt
+            of_chat = self.messages_to_prompt
             messages = check_messages(asked)
-            if not isinstance(of_chat, ChatPrompt):
-                return of_chat(messages)
-            room = arguments.get("max_new_tokens", self._spring.settings.max_new_tokens)
-            return of_chat.parts(messages, room, arguments.get("k", self._spring.k))
+            if isinstance(of_chat, TextChat):
+                return of_chat.text(messages, room + count)
+            return of_chat.parts(messages, room, count) if isinstance(of_chat, ChatPrompt) else of_chat(messages)
+        asked = self._shortened(asked, room)
         of_text = self.completion_to_prompt
         if formatted or of_text is None:
             return asked
         return of_text.parts(asked) if isinstance(of_text, CompletionPrompt) else of_text(asked)
+
+    def _shortened(self, prompt: str, room: int) -> str:
+        if self._spring.on_too_long == "error":
+            return prompt
+        return shortened(prompt, self._spring.window - self._scaffold - room, self._spring.count_tokens)
 
     def _answer(self, asked: str | Sequence[ChatMessage], changes: dict[str, Any], formatted: bool = False) -> _Part:
         with unswallowed():

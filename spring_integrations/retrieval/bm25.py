@@ -101,7 +101,7 @@ class BM25Index:
 
         Args:
             passages: to add.
-            on_conflict: what happens to an id that is in already with another content: "error" or "replace".
+            on_conflict: what happens to an id that is in already with another content: "error", "replace" or "keep".
 
         Raises:
             DataError: if two passages have one id and other content.

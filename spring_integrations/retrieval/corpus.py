@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from spring_integrations._choices import check_choice
 from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
+from spring_integrations.retrieval.ids import SeenIds, content_id
 from spring_integrations.retrieval.readers import markdown
 from spring_integrations.retrieval.readers.chunks import PASSAGE_WORDS, Chunker, TextSplitter, prose
 from spring_integrations.retrieval.readers.files import (
@@ -74,7 +74,7 @@ def read_passages(
     for place, passage in corpus.passages():
         first_place, first = known.setdefault(passage.id, (place, passage))
         if (first.title, first.text) != (passage.title, passage.text):
-            corpus.leave_out(DataError(f"{place}: the id {passage.id!r} is that of another passage in {first_place}"))
+            corpus.leave_out(_same_id(place, passage, first_place))
     return [passage for _, passage in known.values()]
 
 
@@ -89,6 +89,7 @@ def iter_passages(
     encoding: str | None = None,
     quoting: Quoting = "auto",
     embedder: Any = None,
+    ids: SeenIds | None = None,
 ) -> Iterator[Passage]:
     """Yields the passages of a file, or of all files in a folder and its subfolders, in flat memory.
 
@@ -105,8 +106,7 @@ def iter_passages(
 
     Every passage has the name of its file as metadata, "source". Its id is that of its record, with "#1",
     "#2" … if that was split; where there is none, a hash of title and text, so that the same content
-    always has the same id. Ids are not compared here, which would take memory: `read_passages` and the
-    stores do.
+    always has the same id. `read_passages` and the stores compare ids, `iter_passages` does with `ids`.
 
     Files other than PDF may be packed with gzip. In a folder, hidden files are left out, links to folders are not
     followed, and of a BEIR data set only the corpus is read.
@@ -129,6 +129,7 @@ def iter_passages(
             ("none"); "auto" tells it by each file.
         embedder: of the index that the passages are for; none is made longer than it reads, measured in its
             own tokens.
+        ids: keeps the ids of what was read; a passage with the id of another one is a bad record then.
 
     Raises:
         DataError: for a bad record, with its place; if there is no such path or no readable text.
@@ -136,13 +137,12 @@ def iter_passages(
         SettingsError: if a setting has an impossible value.
     """
     chunker = Chunker(words, splitter, Window.of(embedder))
-    corpus = _Corpus(path, format, chunker, on_bad_record, report, encoding, quoting)
+    corpus = _Corpus(path, format, chunker, on_bad_record, report, encoding, quoting, ids)
     return (passage for _, passage in corpus.passages())
 
 
-def content_id(*parts: str) -> str:
-    """Returns a stable id of some texts: equal for equal texts, on every machine."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def _same_id(place: str, passage: Passage, first_place: str) -> DataError:
+    return DataError(f"{place}: the id {passage.id!r} is that of another passage in {first_place}")
 
 
 class _Corpus:
@@ -157,6 +157,7 @@ class _Corpus:
         report: Callable[[DataError], None] | None,
         encoding: str | None,
         quoting: Quoting,
+        ids: SeenIds | None = None,
     ) -> None:
         self._codec = check_encoding(encoding)
         self._quoting = check_choice("quoting", quoting, Quoting)
@@ -164,6 +165,7 @@ class _Corpus:
         self._root = Path(path).expanduser()
         self._format = format
         self._chunker = chunker
+        self._ids = ids
         self._on_bad_record = on_bad_record
         self._report = report or (lambda _error: None)
         self._left_out = 0
@@ -181,9 +183,10 @@ class _Corpus:
             files += 1
             wholes = self._good(self._read(kind, file))
             split = self._documents(kind, wholes, file.name) if kind in DOCUMENTS else self._records(wholes, file.name)
-            for passage in split:
-                yield passage
-                passages += 1
+            for place, passage in split:
+                if self._is_new(place, passage):
+                    yield place, passage
+                    passages += 1
         self._finish(files, passages)
 
     def leave_out(self, error: DataError) -> None:
@@ -194,6 +197,12 @@ class _Corpus:
         self._left_out += 1
         if len(self._shown) < _SHOWN:
             self._shown.append(str(error))
+
+    def _is_new(self, place: str, passage: Passage) -> bool:
+        first_place = self._ids.other_place(place, passage) if self._ids else None
+        if first_place is not None:
+            self.leave_out(_same_id(place, passage, first_place))
+        return first_place is None
 
     def _good(self, read: Iterable[T | DataError]) -> Iterator[T]:
         for item in read:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from spring_integrations._choices import check_choice, check_size
 from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.corpus import content_id
+from spring_integrations.retrieval.ids import content_id
 from spring_integrations.text import storable, storable_value
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ WRITER_WAIT = 600.0
 """Seconds that an ingest waits for another one into the same folder."""
 BATCH = 1024  # passages a write: bounds what a kill can cost
 READ_AHEAD = 16  # writes whose passages are sorted by length together: bounds the memory
-OnConflict = Literal["error", "replace"]
+OnConflict = Literal["error", "replace", "keep"]
 Vectors = list[list[float]]
 ID, CONTENT = "passage_id", "content_hash"  # in the metadata of what is stored
 
@@ -67,7 +67,8 @@ class BulkStore(ABC):
 
         Args:
             passages: any number of them; some 16,000 are held at a time, and embedded with those of like length.
-            on_conflict: what to do with an id that is there with other content.
+            on_conflict: what to do with an id that is there with other content: "error", "replace" it, or "keep" it,
+                with a warning.
             progress: called with the number of passages done so far.
 
         Returns:
@@ -206,20 +207,27 @@ def new_passages(batch: Iterable[Passage], known: dict[str, str], on_conflict: O
     """Returns the passages, by key, that are not among the known ones (`content_of` by key), each once.
 
     Raises:
-        DataError: if an id names other content, here or among the known ones.
+        DataError: if an id names other content, here or among the known ones, and that is an error.
     """
-    seen, new = dict(known), dict[str, Passage]()
+    seen, new, kept = dict(known), dict[str, Passage](), list[Passage]()
     for passage in batch:
         key, content = key_of(passage), content_of(passage)
-        if seen.get(key, content) != content and on_conflict == "error":
-            msg = (
-                f"two passages have the id {passage.id!r} but other content: {passage.text[:60]!r}… is not what "
-                "is stored under that id already; give each its own id, or on_conflict='replace' to keep the last one"
-            )
-            raise DataError(msg)
-        if seen.get(key) != content:
+        if seen.get(key, content) != content and on_conflict != "replace":
+            if on_conflict == "error":
+                msg = (
+                    f"two passages have the id {passage.id!r} but other content: {passage.text[:60]!r}… is not what is "
+                    "stored under that id already; give each its own id, or on_conflict='replace' to keep the last one"
+                )
+                raise DataError(msg)
+            kept.append(passage)
+        elif seen.get(key) != content:
             new[key] = passage
             seen[key] = content
+    if kept:
+        log.warning(
+            "left out %d passages whose ids are those of others that are in already, the first of them %r: %.60r",
+            len(kept), kept[0].id, kept[0].text,
+        )  # fmt: skip
     return new
 
 

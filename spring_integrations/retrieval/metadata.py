@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,23 +24,28 @@ OWN_METADATA = (
 """Keys with a meaning of their own; a record's field of that name is kept as `record_…`."""
 
 _RESERVED = "chroma:"
+_UNTAKEN = re.compile(r"^[\s$#]+")  # what no key begins with
 
 
-def storable_key(name: Any, taken: Iterable[str] = ()) -> str:
-    """Returns a key that every store takes: not empty, not reserved, not among those that are taken; "" to drop it.
+def storable_keys(names: Iterable[Any]) -> dict[Any, str]:
+    """Returns a key that every store takes for each name: not empty, not reserved, no two alike; "" to drop it.
 
     Args:
-        name: the key as the file or the caller has it.
-        taken: keys that are in use.
+        names: the keys as the file or the caller has them.
     """
-    key = storable(str(name)).replace("\0", "").strip().lstrip("$#")
-    if key.startswith(_RESERVED):
-        key = f"chroma_{key.removeprefix(_RESERVED)}"
-    used, made, number = set(taken), key, 2
-    while made in used:
-        made = f"{key}_{number}"
-        number += 1
-    return made if key else ""
+    made: dict[Any, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        key = _UNTAKEN.sub("", storable(str(name)).replace("\0", "")).rstrip()
+        if key.startswith(_RESERVED):
+            key = f"chroma_{key.removeprefix(_RESERVED)}"
+        again, number = key, 2
+        while again in taken:
+            again = f"{key}_{number}"
+            number += 1
+        made[name] = again if key else ""
+        taken.add(made[name])
+    return made
 
 
 def storable_metadata(fields: Mapping[Any, Any]) -> dict[str, Any]:
@@ -47,17 +53,13 @@ def storable_metadata(fields: Mapping[Any, Any]) -> dict[str, Any]:
 
     Texts, truth values, finite numbers and lists of texts stay; empty values are left out; the rest
     becomes JSON. Chroma would refuse some of that, and be damaged for good by the rest, such as NaN
-    in a list. Keys are those of `storable_key`.
+    in a list. Keys are those of `storable_keys`.
 
     Args:
         fields: any mapping.
     """
-    made: dict[str, Any] = {}
-    for name, value in fields.items():
-        key = storable_key(name, made)
-        if key and value is not None and value not in ([], {}, ()):
-            made[key] = _plain(value)
-    return made
+    held = {name: value for name, value in fields.items() if value is not None and value not in ([], {}, ())}
+    return {key: _plain(held[name]) for name, key in storable_keys(held).items() if key}
 
 
 def _plain(value: Any) -> Any:

@@ -12,8 +12,9 @@ from typing import Any
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.metadata import OWN_METADATA, storable_metadata
+from spring_integrations.retrieval.metadata import storable_metadata
 from spring_integrations.retrieval.readers.documents import text_parts
+from spring_integrations.retrieval.readers.records import metadata_of, warn_of_names
 from spring_integrations.retrieval.readers.source import Located
 from spring_integrations.text_files import TextFile
 
@@ -48,8 +49,9 @@ def read_markdown(file: TextFile) -> Iterator[Located | DataError]:
         if number == 0:
             fields, text = split_front_matter(part, file)
             title = str(fields.get("title") or "").strip()
-            named = ((f"record_{k}" if k in OWN_METADATA else k, v) for k, v in fields.items() if k != "title")
-            metadata = storable_metadata(dict(named))
+            rest = metadata_of({name: value for name, value in fields.items() if name != "title"})
+            warn_of_names(f"{file.name}, line 1", rest, set())
+            metadata = storable_metadata(rest)
         text = _without_comments(text)
         if not title:
             title = _first_heading(text) or file.stem

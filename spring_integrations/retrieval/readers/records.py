@@ -9,7 +9,7 @@ from typing import Any
 
 from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.metadata import OWN_METADATA, storable_key, storable_metadata
+from spring_integrations.retrieval.metadata import OWN_METADATA, storable_keys, storable_metadata
 from spring_integrations.retrieval.readers.source import Located
 from spring_integrations.text_files import Line, TextFile, parse_object
 
@@ -63,8 +63,9 @@ def read_records(
         except (ValueError, RecursionError) as error:
             yield file.fault(str(error), cause=error, line=number)
             continue
-        _warn_of_names(file, number, fields, names)
-        yield f"{file.name}, line {number}", passage
+        place = f"{file.name}, line {number}"
+        warn_of_names(place, metadata_of(_rest(fields, _id_field(fields))), names)
+        yield place, passage
 
 
 def listed(names: Iterable[str]) -> str:
@@ -72,15 +73,28 @@ def listed(names: Iterable[str]) -> str:
     return textwrap.shorten(", ".join(names) or "none", 200, placeholder=" …")
 
 
-def _warn_of_names(file: TextFile, number: int, fields: Fields, known: set[str]) -> None:
-    """Says once per file which fields are kept under another name, or not at all, because no store takes theirs."""
-    for name in _rest(fields):
-        if name in known:
-            continue
-        known.add(name)
-        if (key := storable_key(name)) != name:
+def metadata_of(rest: Fields) -> dict[str, Any]:
+    """Returns the fields that become metadata, under the names that they have there; empty ones are left out."""
+    named = ((f"record_{name}" if name in OWN_METADATA else name, value) for name, value in rest.items())
+    return {name: value for name, value in named if value not in (None, "", [], {})}
+
+
+def warn_of_names(place: str, fields: Fields, known: set[str]) -> None:
+    """Says which fields are kept under another name, or not at all, because no store takes theirs.
+
+    Args:
+        place: of the record.
+        fields: that become metadata.
+        known: names that were looked at before; those of `fields` are added.
+    """
+    fresh = fields.keys() - known
+    if not fresh:
+        return
+    known |= fresh
+    for name, key in storable_keys(fields).items():
+        if key != name and name in fresh:
             done = f"is kept as {key!r}" if key else "is left out"
-            log.warning("%s, line %d: the field %r %s: vector stores take no such name", file.name, number, name, done)
+            log.warning("%s: the field %r %s: vector stores take no such name", place, name, done)
 
 
 def _passage(fields: Fields) -> Passage:
@@ -89,7 +103,7 @@ def _passage(fields: Fields) -> Passage:
     if text_field is None:
         msg = f"no text: one of the fields {', '.join(TEXT_FIELDS)} is needed, there is {listed(fields)}"
         raise ValueError(msg)
-    id_field = next((name for name in ID_FIELDS if fields.get(name) not in (None, "")), None)
+    id_field = _id_field(fields)
     text, title = fields[text_field], fields.get(TITLE_FIELD)
     title = "" if title is None else title
     for name, value in ((text_field, text), (TITLE_FIELD, title)):
@@ -105,7 +119,16 @@ def _passage(fields: Fields) -> Passage:
     if "\0" in text or "\0" in title:
         msg = "it holds zero bytes, so it is not a text"
         raise ValueError(msg)
-    return Passage(text, title, _id(fields.get(id_field or "", "")), metadata=_metadata(_rest(fields, id_field)))
+    return Passage(
+        text,
+        title,
+        _id(fields.get(id_field or "", "")),
+        metadata=storable_metadata(metadata_of(_rest(fields, id_field))),
+    )
+
+
+def _id_field(fields: Fields) -> str | None:
+    return next((name for name in ID_FIELDS if fields.get(name) not in (None, "")), None)
 
 
 def _id(value: Any) -> str:
@@ -123,12 +146,7 @@ def _title_line(contents: str) -> tuple[str, str]:
     return (first[1:-1] if quoted else first), rest
 
 
-def _metadata(rest: Fields) -> dict[str, Any]:
-    named = ((f"record_{name}" if name in OWN_METADATA else name, value) for name, value in rest.items())
-    return storable_metadata({name: value for name, value in named if value not in (None, "", [], {})})
-
-
-def _rest(fields: Fields, id_field: str | None = None) -> dict[str, Any]:
+def _rest(fields: Fields, id_field: str | None) -> dict[str, Any]:
     """Returns the fields that are neither id, text nor title, those of a nested "metadata" among them."""
     rest = {name: value for name, value in fields.items() if name not in (id_field, *_TEXTS)}
     nested = rest.get(METADATA_FIELD)
