@@ -11,6 +11,7 @@ from spring_integrations.chat.history import outgrown
 from spring_integrations.chat.template import ChatTemplate, Turn
 from spring_integrations.errors import PromptError
 from spring_integrations.prompts import RagPrompt, remove_marks
+from spring_integrations.prompts.marks import MARKS
 from spring_integrations.runtime.model import SpringModel
 
 _ROLES = {
@@ -82,8 +83,11 @@ class TextChat:
     def text(self, messages: Sequence[ChatMessage], reserved: int) -> str:
         """Returns the text, for another answer or other virtual tokens."""
         roles = [role_of(message) for message in messages]
-        sizes = [self._model.count_tokens(f"{m.role.value}: {remove_marks(m.content or '')}\n") for m in messages]
-        gone = outgrown(self._model, roles, sizes, reserved)
+        count = self._model.count_tokens
+        sizes = [count(f"{m.role.value}: {remove_marks(m.content or '')}\n") for m in messages]
+        # Text is split a little otherwise where marks were, and begins with a special token.
+        around = count(f"{MessageRole.ASSISTANT.value}: ") + 2 + sum(len(MARKS.findall(m.content or "")) for m in messages)
+        gone = outgrown(self._model, roles, sizes, reserved + around)
         return messages_to_prompt([message for i, message in enumerate(messages) if i not in gone])
 
 

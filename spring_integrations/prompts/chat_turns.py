@@ -40,7 +40,9 @@ def mark_last_turn(
     if earlier is not None and not parsed.passage_ends:
         role, content = turns[earlier]
         found = read_marks(content)
-        context = RagPrompt(found.text, "", None, tuple(found.ends), retrieved=tuple(found.retrieved))
+        # A passage whose end was cut off ends with its turn: what the template writes behind that is not retrieved.
+        ends = (*found.ends, len(found.text)) if found.is_open else tuple(found.ends)
+        context = RagPrompt(found.text, "", None, ends, retrieved=tuple(found.retrieved))
         result[earlier] = (role, _inside(context).marked())
     return result, parsed.boundary
 
