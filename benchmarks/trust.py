@@ -1,7 +1,7 @@
 """What hostile passages, malformed token files, kills, a full disk and many callers at once do.
 
     python benchmarks/trust.py                          # 58,000 prompts, 1,000 files, 140 kills, 500 full disks
-    python benchmarks/trust.py --quick                  # a few of each
+    python benchmarks/trust.py --quick                  # a few of each, in less than a minute
     python benchmarks/trust.py --parts prompts,files    # some parts
     python benchmarks/trust.py --times 0.1              # a tenth of each count
 
@@ -29,6 +29,7 @@ The last line is one JSON object; so is one after each part.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import random
 import tempfile
@@ -65,6 +66,7 @@ HOSTILE = (
 )  # fmt: skip
 STUFF = "Use the following pieces of context to answer the question at the end.\n\n{}\n\n"
 QUESTION = "who got the first prize?"
+QUICK_KILLS = ("ingest dense", "ingest bm25", "train", "export")
 
 
 def tokenizers() -> Iterator[PreTrainedTokenizerFast]:
@@ -157,12 +159,13 @@ def malform(count: int, rng: random.Random, folder: Path) -> dict[str, int]:
     return {"malformed_files": count, "malformed_clean": clean}
 
 
-def under_load(seconds: float, model: SpringModel) -> dict[str, Any]:
+def under_load(seconds: float, model: SpringModel, *, quick: bool) -> dict[str, Any]:
     """Runs a model under load, without and with a `ContextCache`, half of the time each."""
     demo = load_demo()
-    prompts = [model.prompt(demo.passages[i : i + 1], demo.questions[i].question) for i in range(4)]
+    prompts = [model.prompt(demo.passages[i : i + 1], demo.questions[i].question) for i in range(1 if quick else 4)]
+    less: dict[str, Any] = {"threads": 8, "ks": (model.k,)} if quick else {}
     cached = model.with_changes(context_cache=ContextCache())
-    return {name: stress(m, prompts, seconds / 2) for name, m in (("plain", model), ("cached", cached))}
+    return {name: stress(m, prompts, seconds / 2, **less) for name, m in (("plain", model), ("cached", cached))}
 
 
 def main() -> None:
@@ -188,23 +191,28 @@ def main() -> None:
     print(json.dumps({**figures, **circumstances()}))
 
 
+@functools.cache
+def _loaded(model: str, tokens: str | None) -> SpringModel:
+    return SpringModel.from_pretrained(model, tokens, dtype="float32")  # in 16 bits, near ties are no errors
+
+
 def _model(args: argparse.Namespace) -> SpringModel:
-    return SpringModel.from_pretrained(args.model, args.tokens, dtype="float32")  # in 16 bits, near ties are no errors
+    return _loaded(args.model, args.tokens)
 
 
-def _kills(count: int, rng: random.Random, folder: Path) -> dict[str, Any]:
-    found = kills(count, rng, folder)
+def _kills(count: int, rng: random.Random, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    found = kills(count, rng, folder, only=QUICK_KILLS if args.quick else None)
     return {**found, "kills": sum(found["killed"].values()), "lost": sum(found["unequal"].values())}
 
 
 # name: (how many, how many with --quick, what does it); what forks comes before what starts threads
 PARTS: dict[str, tuple[int, int, Callable[[int, random.Random, Path, argparse.Namespace], dict[str, Any]]]] = {
-    "kills": (20, 1, lambda count, rng, folder, _: _kills(count, rng, folder)),
-    "disk": (500, 3, lambda count, rng, folder, _: {"full_disk": full_disk(count, rng, folder / "index")}),
+    "kills": (20, 1, _kills),
+    "disk": (500, 2, lambda count, rng, folder, _: {"full_disk": full_disk(count, rng, folder / "index")}),
     "prompts": (58_000, 1_500, lambda count, rng, _, __: attack(count, rng)),
     "files": (1_000, 200, lambda count, rng, folder, _: malform(count, rng, folder)),
-    "concurrency": (32, 8, lambda count, _, __, args: concurrency(count, _model(args))),
-    "stress": (300, 4, lambda seconds, _, __, args: {"stress": under_load(seconds, _model(args))}),
+    "concurrency": (32, 3, lambda count, _, __, args: concurrency(count, _model(args), quick=args.quick)),
+    "stress": (300, 2, lambda count, _, __, args: {"stress": under_load(count, _model(args), quick=args.quick)}),
 }
 
 

@@ -22,9 +22,11 @@ from retrieval_kit import CountingEmbedder, numbered
 from spring_integrations.errors import SpringError
 from spring_integrations.retrieval import PassageStore
 from spring_integrations.retrieval import ingest as bulk
+from spring_integrations.retrieval import store as store_module
 
 LIMIT = 100
 COUNT = 450
+WIDE_COUNT = 2 * bulk.BATCH  # Chroma saves vectors every 1,000
 
 
 class Killer:
@@ -47,6 +49,17 @@ class Killer:
             self.reach("meanwhile")
 
         threading.Thread(target=run, daemon=True).start()
+
+
+class WideEmbedder(CountingEmbedder):
+    """Vectors that take more room than all else."""
+
+    def __init__(self) -> None:
+        super().__init__(width=1024)
+
+    def embed_query(self, text: str) -> list[float]:
+        letters = super().embed_query(text)[:26]
+        return letters + [1.0] * (1024 - len(letters))
 
 
 class KillingEmbedder(CountingEmbedder):
@@ -95,6 +108,29 @@ def ingest_on_a_full_disk(folder: Path, size: int, connection: Connection) -> No
         store.add(numbered(COUNT))
     except SpringError as error:
         connection.send((type(error).__name__, str(error)))
+
+
+def ingest_wide_on_a_full_disk(folder: Path, size: int, looks: bool, connection: Connection) -> None:
+    """Ingests wide vectors, which Chroma saves in files of their own; sends what was written, and the error.
+
+    Args:
+        folder: to write into.
+        size: bytes that a file may have.
+        looks: whether the store looks for room before.
+        connection: to send through.
+    """
+    if not looks:
+        store_module.check_room = lambda *_: None
+    store = PassageStore.open(folder, WideEmbedder())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    written = 0
+    try:
+        for start in range(0, WIDE_COUNT, WIDE_COUNT // 2):
+            written += store.add(numbered(WIDE_COUNT // 2, start))
+    except SpringError as error:
+        connection.send((written, type(error).__name__, str(error)))
+    else:
+        connection.send((written, "", ""))
 
 
 def peak_of_ingest(folder: Path, count: int, connection: Connection) -> None:

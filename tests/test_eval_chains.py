@@ -276,7 +276,11 @@ def test_a_batch_that_fails_for_one_question_is_asked_again_one_by_one(llm: Spri
         (RunnableLambda(lambda _: 3), {}, "the chain returned a int, which has no text"),
         (RunnableLambda(moody), {"metrics": ["em", "rouge"]}, r"metrics=\['em', 'rouge'\] must be some of em, f1"),
         (RunnableLambda(moody), {"metrics": []}, "must be some of em, f1"),
-        (RunnableLambda(moody), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (
+            RunnableLambda(moody),
+            {"batch_size": 0},
+            "batch_size must be a whole number from 1 to 65,536, got batch_size=0",
+        ),
         (RunnableLambda(moody), {"on_error": "ignore"}, "on_error='ignore' is not one of 'raise', 'record'"),
     ],
 )

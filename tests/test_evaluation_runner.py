@@ -185,7 +185,8 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path) -> None:
         ({"retrievers": {"../x": index()}}, SettingsError, "'../x' becomes part of a file name"),
         ({"passages": (0,)}, SettingsError, "passages must be"),
         ({"passages": (3, 3)}, SettingsError, "passages must be different"),
-        ({"batch_size": 0}, SettingsError, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, SettingsError, "batch_size must be a whole number from 1 to 65,536, got batch_size=0"),
+        ({"batch_size": 10**9}, SettingsError, "from 1 to 65,536"),
     ],
 )
 def test_impossible_input_is_named_before_anything_is_written(tmp_path, change, error, message) -> None:

@@ -13,8 +13,10 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from tokenizers import decoders, models
 
-from spring_integrations import GenerationSettings, RagPrompt, SpringModel
+from spring_integrations import GenerationSettings, Passage, RagPrompt, SpringModel
+from spring_integrations.decoding import RagDecoder
 from spring_integrations.errors import SettingsError
+from spring_integrations.runtime import room
 from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.runtime.batching import pad
 from spring_integrations.runtime.detokenize import Reader
@@ -370,3 +372,44 @@ def test_masks_come_from_lengths() -> None:
 def test_impossible_settings_are_named(spring_llama, settings, message) -> None:
     with pytest.raises(SettingsError, match=message):
         spring_llama.generate("Lima", **settings)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("length", [tiny_models.POSITIONS, 10**9])
+def test_an_answer_has_to_leave_room_for_a_prompt(family: str, length: int, random_tokens) -> None:
+    model = spring(family, random_tokens)
+    message = rf"max_new_tokens={length} is more than the {tiny_models.POSITIONS} positions of {model.name} have room"
+    for ask in (
+        lambda: model.generate("Lima", max_new_tokens=length),
+        lambda: next(model.stream("Lima", max_new_tokens=length)),
+        lambda: RagDecoder(model).answer("Lima?", [Passage("Lima.", score=1.0)], max_new_tokens=length),
+        lambda: model.with_changes(settings=GenerationSettings(max_new_tokens=length)).generate(["Lima"]),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            ask()
+
+
+@pytest.mark.parametrize("beams", [2048, 300])
+def test_beams_have_to_fit_the_memory_that_is_free(spring_llama, monkeypatch, beams: int) -> None:
+    monkeypatch.setattr(room, "_free_bytes", lambda device: 3e6)
+    passages = [Passage("Lima is the capital of Peru.", score=1.0)]
+    for ask in (
+        lambda: spring_llama.generate(PROMPTS[0], num_beams=beams, max_new_tokens=9),
+        lambda: next(spring_llama.stream(PROMPTS[0], num_beams=beams, max_new_tokens=9)),
+        lambda: RagDecoder(spring_llama).answer("Lima?", passages, num_beams=beams, max_new_tokens=9),
+        lambda: RagDecoder(spring_llama, "rag-sequence").answer("Lima?", passages, num_beams=beams),
+    ):
+        with pytest.raises(SettingsError, match=rf"num_beams={beams} keeps .* positions .* 0\.0 GB are free; lower"):
+            ask()
+    assert spring_llama.generate(PROMPTS[0], num_beams=3, max_new_tokens=3)
+    assert spring_llama.generate(PROMPTS[0], max_new_tokens=LENGTH)
+
+
+def test_what_is_free_is_known_or_infinite(monkeypatch, tmp_path) -> None:
+    cpu = torch.device("cpu")
+    assert room._free_bytes(cpu) > 0
+    monkeypatch.setattr(room, "_MEMORY_INFO", tmp_path / "none")
+    assert room._free_bytes(cpu) == float("inf")
+    monkeypatch.setattr(room, "_MEMORY_INFO", tmp_path / "meminfo")
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   2 kB\n")
+    assert room._free_bytes(cpu) == 2048

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
+import shutil
 import signal
+import struct
 import threading
 
 import chromadb.api.client
@@ -11,7 +15,18 @@ import chromadb.errors
 import numpy as np
 import pytest
 from chromadb.api.models.Collection import Collection
-from killed_ingest import COUNT, LIMIT, ingest, ingest_on_a_full_disk, peak_of_ingest, received, started
+from killed_ingest import (
+    COUNT,
+    LIMIT,
+    WIDE_COUNT,
+    WideEmbedder,
+    ingest,
+    ingest_on_a_full_disk,
+    ingest_wide_on_a_full_disk,
+    peak_of_ingest,
+    received,
+    started,
+)
 from retrieval_kit import CountingEmbedder, ids_in, numbered
 from tiny_encoders import save_sentence_bert
 
@@ -19,6 +34,7 @@ from spring_integrations import Passage
 from spring_integrations.errors import DataError, SettingsError, StorageError
 from spring_integrations.retrieval import BM25Index, PassageStore, SentenceEmbedder
 from spring_integrations.retrieval import ingest as bulk
+from spring_integrations.retrieval.disk import cut_vectors
 
 
 @pytest.fixture
@@ -263,6 +279,56 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path, size):
     assert before < COUNT
     assert store.add(numbered(COUNT)) == sum(embedder.given) == COUNT - before
     assert ids_in(store) == sorted(p.id for p in numbered(COUNT))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_room_is_made_sure_of_before_anything_is_written(tmp_path, monkeypatch, code):
+    store = PassageStore.open(tmp_path, CountingEmbedder())
+    assert store.add(numbered(9)) == 9
+
+    def full(*_arguments):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(StorageError, match=rf"the disk is full.*{os.strerror(code)}.*make room"):
+            store.add(numbered(COUNT))
+    assert store.count() == len(store.search("one", top=99)) == 9
+    assert store.add(numbered(COUNT)) == COUNT - 9
+    monkeypatch.delattr(os, "posix_fallocate")  # as on Windows
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(9, 9, 9))
+    with pytest.raises(StorageError, match="the disk is full"):
+        store.add(numbered(1, COUNT))
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["looks for room", "does not"])
+def test_vectors_that_a_full_disk_cuts_short_are_never_passed_over_in_silence(tmp_path, looks):
+    size = 14_000_000 if looks else 7_000_000  # the latter is between the database with all passages and its vectors
+    process, connection = started(ingest_wide_on_a_full_disk, tmp_path, size, looks)
+    ((written, kind, message),) = received(connection)
+    process.join(60)
+    assert (written, kind) == (WIDE_COUNT // 2, StorageError.__name__)
+    assert "the disk is full" in message
+    if looks:
+        store = PassageStore.open(tmp_path, WideEmbedder())
+        assert store.count() == written
+        assert len(store.search("one", top=10_000)) > 0.99 * written
+    else:  # Chroma itself reports nothing, and its index is damaged
+        assert "data_level0.bin" in message
+        with pytest.raises(DataError, match=r"are damaged: '.*data_level0\.bin' is too short"):
+            PassageStore.open(tmp_path, WideEmbedder())
+
+
+@pytest.mark.parametrize("name", ["header.bin", "data_level0.bin", "length.bin", "link_lists.bin"])
+def test_an_index_with_a_file_cut_short_says_which(tmp_path, name):
+    folder = tmp_path / "a-segment"
+    folder.mkdir()
+    (folder / "header.bin").write_bytes(struct.pack("=iQQQQ", 1, 0, 20, 10, 8).ljust(100))
+    for other, size in (("data_level0.bin", 80), ("length.bin", 40), ("link_lists.bin", 40)):
+        (folder / other).write_bytes(bytes(size))
+    assert cut_vectors(tmp_path) is None
+    os.truncate(folder / name, 35)
+    assert cut_vectors(tmp_path) == folder / name
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path):

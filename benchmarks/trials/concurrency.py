@@ -17,13 +17,15 @@ SHORT, LONG = 16, 64
 TOP = 3
 
 
-def concurrency(callers: int, model: SpringModel) -> dict[str, Any]:
+def concurrency(callers: int, model: SpringModel, *, quick: bool = False) -> dict[str, Any]:
     """Asks a model RAG prompts of the demo corpus, a caller each, one after another and all at once.
 
     `concurrency` has a row for each kind of request: `cached` (contexts are in a `ContextCache`), `short` (the
     prompt's own passages, answers of a few tokens), `long` (one passage, an answer of 64 tokens). `ratio` is the time
-    of all at once over that of one after another, `max_wait_vs_mean` the longest wait over the mean one.
+    of all at once over that of one after another, `max_wait_vs_mean` the longest wait over the mean one. A quick run
+    has short answers.
     """
+    short, long = (4, 8) if quick else (SHORT, LONG)
     demo = load_demo()
     index = BM25Index.build(list(demo.passages))
     questions = [demo.questions[i % len(demo.questions)].question for i in range(callers)]
@@ -33,9 +35,9 @@ def concurrency(callers: int, model: SpringModel) -> dict[str, Any]:
     cached = model.with_changes(context_cache=ContextCache())
     cached.generate(prompts, max_new_tokens=1)
     rows = {
-        "cached": _row(lambda prompt: cached.generate(prompt, max_new_tokens=SHORT), prompts),
-        "short": _row(lambda prompt: model.generate(prompt, max_new_tokens=SHORT), prompts),
-        "long": _row(lambda prompt: model.generate(prompt, k=0, max_new_tokens=LONG), one_passage),
+        "cached": _row(lambda prompt: cached.generate(prompt, max_new_tokens=short), prompts),
+        "short": _row(lambda prompt: model.generate(prompt, max_new_tokens=short), prompts),
+        "long": _row(lambda prompt: model.generate(prompt, k=0, max_new_tokens=long), one_passage),
     }
     return {"concurrency": rows}
 

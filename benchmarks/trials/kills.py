@@ -38,8 +38,8 @@ class Trial:
     result: Callable[[Path], Any]
 
 
-def kills(count: int, rng: random.Random, folder: Path) -> dict[str, Any]:
-    """Kills each command so many times, in a new folder each.
+def kills(count: int, rng: random.Random, folder: Path, only: Sequence[str] | None = None) -> dict[str, Any]:
+    """Kills each command, or `only` some of them, so many times, in a new folder each.
 
     Returns:
         `killed`: for each command, the kills that fell into its work; `unequal`: those after which the same command
@@ -48,6 +48,8 @@ def kills(count: int, rng: random.Random, folder: Path) -> dict[str, Any]:
     _preload()
     killed, unequal = dict[str, int](), dict[str, int]()
     for name, trial in _trials(folder / "inputs").items():
+        if only is not None and name not in only:
+            continue
         out = folder / name
         start = time.monotonic()
         whole = _result(trial, out / "whole")

@@ -41,7 +41,12 @@ class RaisingHandler(BaseCallbackHandler):
 
 
 def stress(
-    model: SpringModel, prompts: Sequence[RagPrompt], seconds: float, *, threads: int = THREADS
+    model: SpringModel,
+    prompts: Sequence[RagPrompt],
+    seconds: float,
+    *,
+    threads: int = THREADS,
+    ks: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Lets threads ask at random for some time.
 
@@ -50,13 +55,14 @@ def stress(
         prompts: some RAG prompts.
         seconds: how long, without what it takes to know each answer alone.
         threads: how many.
+        ks: virtual tokens, drawn for each request; None means none, one, half and all.
 
     Returns:
         `requests`, of each kind in `kinds`; `other_answers` that are not those alone; `raw_errors` that nobody
         provoked; `slowest_vs_mean` of the kinds of one prompt; `threads_more` and `mb_more` at the end than after a
         fifth of the time.
     """
-    kinds = _requests(model, prompts)
+    kinds = _requests(model, prompts, sorted({0, 1, model.k // 2, model.k}) if ks is None else ks)
     counts: Counter[str] = Counter()
     lock, start = threading.Lock(), time.monotonic()
 
@@ -94,9 +100,8 @@ def stress(
     }
 
 
-def _requests(model: SpringModel, prompts: Sequence[RagPrompt]) -> dict[str, list[Request]]:
+def _requests(model: SpringModel, prompts: Sequence[RagPrompt], ks: Sequence[int]) -> dict[str, list[Request]]:
     greedy = {"max_new_tokens": NEW_TOKENS}
-    ks = sorted({0, 1, model.k // 2, model.k})
     llm = SpringHFLLM(model=model, max_new_tokens=NEW_TOKENS)
     backbone = model.frozen
 

@@ -33,6 +33,7 @@ from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone
 from spring_integrations.runtime.detokenize import Completion, Reader, Stream
 from spring_integrations.runtime.fitting import fit
 from spring_integrations.runtime.model import OnTooLong
+from spring_integrations.runtime.room import check_answer_fits, check_beams_fit
 from spring_integrations.runtime.settings import GenerationSettings
 from spring_integrations.tokens import SpringTokens, resolve_k
 
@@ -248,9 +249,7 @@ class RagDecoder:
         prompts = [self._write_prompt(passage, question).without_marks() for passage in passages]
         count = model.k if k is None else resolve_k(model.tokens, k)
         virtual = model.frozen.virtual_ids(model.tokens, count if all(p.boundary is not None for p in prompts) else 0)
-        if isinstance(model.frozen, Seq2SeqBackbone) and new_tokens + len(model.frozen.decoder_start) > model.window:
-            msg = f"max_new_tokens={new_tokens} is more than the decoder of {model.frozen.name} has: {model.window}"
-            raise SettingsError(msg)
+        check_answer_fits(model.frozen, new_tokens)
         # An encoder's window holds the prompt alone.
         room = 0 if isinstance(model.frozen, Seq2SeqBackbone) else new_tokens
         encoded = {
@@ -293,6 +292,8 @@ class RagDecoder:
         yield answer
 
     def _searched(self, asked: Asked, settings: GenerationSettings, reader: Reader) -> RagAnswer:
+        lengths = [len(prompt) for prompt in asked.prompts]
+        check_beams_fit(self.model.frozen, lengths, settings.num_beams, settings.max_new_tokens)
         rows = _rows(self.model.frozen, asked)
         beams = BeamSettings(
             settings.num_beams,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spring_integrations._choices import check_choice
+from spring_integrations._choices import check_choice, check_size
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.datasets import metrics_of
 from spring_integrations.evaluation.questions import Question
@@ -108,9 +108,7 @@ def _check(questions: Sequence[Question], metrics: Sequence[str], batch_size: in
     if not metrics or any(name not in METRICS for name in metrics):
         msg = f"metrics={list(metrics)} must be some of {', '.join(METRICS)}"
         raise SettingsError(msg)
-    if batch_size < 1:
-        msg = f"batch_size must be at least 1, got {batch_size}"
-        raise SettingsError(msg)
+    check_size("batch_size", batch_size)
     check_choice("on_error", on_error, OnError)
 
 

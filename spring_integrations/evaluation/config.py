@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spring_integrations._choices import check_choice
+from spring_integrations._choices import check_choice, check_size
 from spring_integrations.errors import SettingsError
 from spring_integrations.evaluation.prompts import PAPER, PROMPTS, prompt_named
 from spring_integrations.passages import RetrieverKind
 
 Decoding = Literal["concat", "rag-token", "rag-sequence", "rag-sequence-fast"]
 """How passages become an answer: in one prompt, or marginalised over prompts of one passage each."""
-
-_ABOVE_ZERO = ("batch_size", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,10 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         """Raises SettingsError for an impossible value."""
-        for name in _ABOVE_ZERO:
-            if getattr(self, name) < 1:
-                msg = f"{name} must be at least 1, got {getattr(self, name)}"
-                raise SettingsError(msg)
+        check_size("batch_size", self.batch_size)
+        if self.max_new_tokens < 1:
+            msg = f"max_new_tokens must be at least 1, got {self.max_new_tokens}"
+            raise SettingsError(msg)
         if not self.cache_gb >= 0:
             msg = f"cache_gb must be 0 or more, got {self.cache_gb}"
             raise SettingsError(msg)

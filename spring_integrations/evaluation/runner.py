@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 
 from spring_integrations import __version__
-from spring_integrations._choices import check_choice
+from spring_integrations._choices import check_choice, check_size
 from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError, SettingsError
@@ -217,9 +217,7 @@ def _conditions(
     systems: Sequence[System], retrievers: Mapping[str, Index], passages: Sequence[int], batch_size: int
 ) -> list[_Condition]:
     """Returns the ways to ask, with passages first; raises SettingsError for what is impossible."""
-    if batch_size < 1:
-        msg = f"batch_size must be at least 1, got {batch_size}"
-        raise SettingsError(msg)
+    check_size("batch_size", batch_size)
     if not passages or min(passages) < 1 or len({*passages}) < len(passages):
         msg = f"passages must be different numbers of at least 1, got {list(passages)}"
         raise SettingsError(msg)

@@ -86,7 +86,9 @@ class TextChat:
         count = self._model.count_tokens
         sizes = [count(f"{m.role.value}: {remove_marks(m.content or '')}\n") for m in messages]
         # Text is split a little otherwise where marks were, and begins with a special token.
-        around = count(f"{MessageRole.ASSISTANT.value}: ") + 2 + sum(len(MARKS.findall(m.content or "")) for m in messages)
+        around = (
+            count(f"{MessageRole.ASSISTANT.value}: ") + 2 + sum(len(MARKS.findall(m.content or "")) for m in messages)
+        )
         gone = outgrown(self._model, roles, sizes, reserved + around)
         return messages_to_prompt([message for i, message in enumerate(messages) if i not in gone])
 

@@ -15,6 +15,7 @@ from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import DataError, IndexUnreachableError, SettingsError, StorageError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
+from spring_integrations.retrieval.disk import check_room, cut_vectors
 from spring_integrations.retrieval.embedders import Embedder, embed_passages, passage_lengths, query_vectors, recipe_of
 from spring_integrations.retrieval.ingest import CONTENT, ID, WRITER_WAIT, BulkStore, Vectors, stored_marks
 from spring_integrations.retrieval.metadata import storable_metadata
@@ -32,6 +33,7 @@ _DISK_FULL = (
     "disk I/O error",
     "os error 27",
     "os error 28",
+    "Disk quota exceeded",
     "Failed to apply logs",
 )
 _ROWS = 20_000  # Chroma looks up all passages of a call in one SQL statement, which takes some 32,000
@@ -90,7 +92,14 @@ class PassageStore(BulkStore):
                 configuration={"hnsw": {"space": wanted["space"]}},
             )
         _check_same(collection, wanted, place)
-        return cls(client, collection, embedder, _folder(where))
+        folder = _folder(where)
+        if folder is not None and (file := cut_vectors(folder)):
+            msg = (
+                f"the vectors in {place!r} are damaged: {str(file)!r} is too short, as on a disk that was full; ingest "
+                "again into another folder"
+            )
+            raise DataError(msg)
+        return cls(client, collection, embedder, folder)
 
     def __len__(self) -> int:
         """Number of passages."""
@@ -163,12 +172,20 @@ class PassageStore(BulkStore):
             vectors: one for each passage, [passages, d].
         """
         with self._errors(f"Chroma refuses {len(passages)} passages for"):
+            if self._folder is not None:
+                check_room(self._folder, passages.values(), len(vectors[0]) if vectors else 0)
             self._collection.upsert(
                 ids=list(passages),
                 embeddings=vectors,
                 documents=[storable(p.text) for p in passages.values()],
                 metadatas=[_entry(p) for p in passages.values()],
             )
+        if self._folder is not None and (file := cut_vectors(self._folder)):
+            msg = (
+                f"the disk is full: Chroma cut {str(file)!r} short, which holds vectors; make room, and ingest again "
+                "into another folder"
+            )
+            raise StorageError(msg)
 
     def _errors(self, doing: str) -> Any:
         return _chroma_errors(f"{doing} the collection {self.name!r}")

@@ -32,6 +32,7 @@ from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.runtime.batching import forward, input_device, last_positions, micro_batches, pad_for
 from spring_integrations.runtime.context_cache import Batch, ContextCache, make_batch
 from spring_integrations.runtime.detokenize import Completion, Reader, Stream
+from spring_integrations.runtime.room import check_beams_fit
 from spring_integrations.runtime.settings import GenerationSettings
 
 STAGE = 4  # steps after which rows that have ended leave a batch
@@ -73,6 +74,8 @@ def generate(
     for has_context in (True, False):
         numbers = [i for i, context in enumerate(contexts) if bool(context) == has_context]
         for part in micro_batches(rows, numbers, extra=settings.max_new_tokens, beams=settings.num_beams):
+            lengths = [len(rows[i]) for i in part]
+            check_beams_fit(backbone, lengths, settings.num_beams, settings.max_new_tokens)
             chosen = [rows[i] for i in part], [contexts[i] for i in part]
             batch = make_batch(backbone, *chosen, cache, settings.max_new_tokens)
             new = _run(backbone, reader, batch, settings, part)

@@ -30,6 +30,7 @@ from spring_integrations.runtime.fitting import fit
 from spring_integrations.runtime.loading import LoadArguments
 from spring_integrations.runtime.named import named_model
 from spring_integrations.runtime.result import Encoded, Generation, result, results
+from spring_integrations.runtime.room import check_answer_fits
 from spring_integrations.runtime.same_backbone import OnOtherBackbone, check_same_backbone
 from spring_integrations.runtime.settings import GenerationSettings
 from spring_integrations.tokens import SpringTokens, resolve_k
@@ -260,10 +261,12 @@ class SpringModel:
             PromptError: for an empty prompt, or one without a boundary if so asked.
             PromptTooLongError: if a prompt does not fit the window even without passages.
             TokenCountError: if k is outside 0…n.
-            SettingsError: for an unknown setting or an impossible value.
+            SettingsError: for an unknown setting or an impossible value, also an answer longer than the window, or
+                more beams than there is memory for.
         """
         listed = check_prompts(prompts, (str, RagPrompt))
         wanted = self.settings.with_changes(settings)
+        check_answer_fits(self._backbone, wanted.max_new_tokens)
         encoded = [self._encode(p, k, wanted.max_new_tokens) for p in listed]
         rows, contexts = [e.ids for e in encoded], [e.context for e in encoded]
         done = waiting.generate(self._backbone, rows, wanted, contexts=contexts, cache=self.context_cache)
@@ -283,6 +286,7 @@ class SpringModel:
             settings: fields of `GenerationSettings`.
         """
         wanted = self.settings.with_changes(settings)
+        check_answer_fits(self._backbone, wanted.max_new_tokens)
         encoded = self._encode(prompt, k, wanted.max_new_tokens)
         ids, context = encoded.ids, encoded.context
         pieces = generation.stream(self._backbone, ids, wanted, context=context, cache=self.context_cache)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
-from spring_integrations._choices import check_choice
+from spring_integrations._choices import check_choice, check_size
 from spring_integrations.errors import SettingsError
 from spring_integrations.prompts.stock import LAYOUTS, Layout
 
@@ -23,7 +23,8 @@ DEFAULT_INIT_TEXT = (
 )
 """Text whose embeddings the virtual tokens start from; repeated or cut to n tokens."""
 
-_AT_LEAST_ONE = ("n", "k_samples", "epochs", "batch_size", "save_steps", "logging_steps", "max_new_tokens", "lora_rank")
+_AT_LEAST_ONE = ("epochs", "save_steps", "logging_steps", "max_new_tokens")
+_SIZES = ("n", "k_samples", "batch_size", "lora_rank")
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 msg = f"{name} must be at least 1, got {getattr(self, name)}"
                 raise SettingsError(msg)
+        for name in (*_SIZES, *(["micro_batch_size"] if self.micro_batch_size is not None else [])):
+            check_size(name, getattr(self, name))
         for setting in fields(self):
             value, choices = getattr(self, setting.name), setting.metadata.get("choices")
             if choices is not None and value is not None:
