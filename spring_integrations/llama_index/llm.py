@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Seque
 from contextlib import closing
 from typing import Any, NamedTuple
 
+from llama_index.core.base.llms.generic_utils import messages_to_prompt
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -261,7 +262,7 @@ class SpringHFLLM(CustomLLM):
         room = arguments.get("max_new_tokens", self._spring.settings.max_new_tokens)
         count = arguments.get("k", self._spring.k)
         if not isinstance(asked, str):
-            of_chat = self.messages_to_prompt
+            of_chat = self.messages_to_prompt or messages_to_prompt
             messages = check_messages(asked)
             if isinstance(of_chat, TextChat):
                 return of_chat.text(messages, room + count)

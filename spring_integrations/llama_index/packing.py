@@ -102,7 +102,7 @@ def help_small_window(window: int) -> None:
     a small window.
     """
     if window < _SMALL_WINDOW and Settings._prompt_helper is None:
-        Settings.prompt_helper = PromptHelperOfEach()
+        Settings.prompt_helper = PromptHelperOfEach(chunk_size_limit=None)
 
 
 def token_counter(backbone: Backbone) -> Callable[[str], list[int]]:

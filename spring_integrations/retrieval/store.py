@@ -170,6 +170,10 @@ class PassageStore(BulkStore):
         Args:
             passages: with ids.
             vectors: one for each passage, [passages, d].
+
+        Raises:
+            StorageError: if there is no room for them on the disk.
+            DataError: if Chroma refuses them.
         """
         with self._errors(f"Chroma refuses {len(passages)} passages for"):
             if self._folder is not None:

@@ -18,15 +18,12 @@ _MEMORY_INFO = Path("/proc/meminfo")
 
 
 def check_answer_fits(backbone: Backbone, max_new_tokens: int) -> None:
-    """Raises SettingsError if an answer of this length leaves no position of the window to a prompt."""
-    window = backbone.window
-    taken = max_new_tokens + (len(backbone.decoder_start) if isinstance(backbone, Seq2SeqBackbone) else 1)
-    if taken > window:
-        whose = "the decoder of " if isinstance(backbone, Seq2SeqBackbone) else ""
-        msg = (
-            f"max_new_tokens={max_new_tokens} is more than the {window} positions of {whose}{backbone.name} have room "
-            "for; lower it"
-        )
+    """Raises SettingsError if an answer of this length is longer than the window."""
+    taken, whose = max_new_tokens, backbone.name
+    if isinstance(backbone, Seq2SeqBackbone):
+        taken, whose = taken + len(backbone.decoder_start), f"the decoder of {whose}"
+    if taken > backbone.window:
+        msg = f"max_new_tokens={max_new_tokens} is more than the {backbone.window} positions of {whose}; lower it"
         raise SettingsError(msg)
 
 
