@@ -66,7 +66,7 @@ HOSTILE = (
 )  # fmt: skip
 STUFF = "Use the following pieces of context to answer the question at the end.\n\n{}\n\n"
 QUESTION = "who got the first prize?"
-QUICK_KILLS = ("ingest dense", "ingest bm25", "train", "export")
+QUICK_KILLS = ("ingest dense", "train")
 
 
 def tokenizers() -> Iterator[PreTrainedTokenizerFast]:
@@ -163,7 +163,7 @@ def under_load(seconds: float, model: SpringModel, *, quick: bool) -> dict[str, 
     """Runs a model under load, without and with a `ContextCache`, half of the time each."""
     demo = load_demo()
     prompts = [model.prompt(demo.passages[i : i + 1], demo.questions[i].question) for i in range(1 if quick else 4)]
-    less: dict[str, Any] = {"threads": 8, "ks": (model.k,)} if quick else {}
+    less: dict[str, Any] = {"threads": 4, "ks": (model.k,)} if quick else {}
     cached = model.with_changes(context_cache=ContextCache())
     return {name: stress(m, prompts, seconds / 2, **less) for name, m in (("plain", model), ("cached", cached))}
 
@@ -208,11 +208,11 @@ def _kills(count: int, rng: random.Random, folder: Path, args: argparse.Namespac
 # name: (how many, how many with --quick, what does it); what forks comes before what starts threads
 PARTS: dict[str, tuple[int, int, Callable[[int, random.Random, Path, argparse.Namespace], dict[str, Any]]]] = {
     "kills": (20, 1, _kills),
-    "disk": (500, 2, lambda count, rng, folder, _: {"full_disk": full_disk(count, rng, folder / "index")}),
+    "disk": (500, 1, lambda count, rng, folder, _: {"full_disk": full_disk(count, rng, folder / "index")}),
     "prompts": (58_000, 1_500, lambda count, rng, _, __: attack(count, rng)),
     "files": (1_000, 200, lambda count, rng, folder, _: malform(count, rng, folder)),
-    "concurrency": (32, 3, lambda count, _, __, args: concurrency(count, _model(args), quick=args.quick)),
-    "stress": (300, 2, lambda count, _, __, args: {"stress": under_load(count, _model(args), quick=args.quick)}),
+    "concurrency": (32, 2, lambda count, _, __, args: concurrency(count, _model(args), quick=args.quick)),
+    "stress": (300, 1, lambda count, _, __, args: {"stress": under_load(count, _model(args), quick=args.quick)}),
 }
 
 

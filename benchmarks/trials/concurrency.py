@@ -29,7 +29,7 @@ def concurrency(callers: int, model: SpringModel, *, quick: bool = False) -> dic
     demo = load_demo()
     index = BM25Index.build(list(demo.passages))
     questions = [demo.questions[i % len(demo.questions)].question for i in range(callers)]
-    found = [index.search(question, top=TOP) for question in questions]
+    found = [index.search(question, top=1 if quick else TOP) for question in questions]
     prompts = [model.prompt(passages, question) for passages, question in zip(found, questions, strict=True)]
     one_passage = [_list_prompt(model, passages, question) for passages, question in zip(found, questions, strict=True)]
     cached = model.with_changes(context_cache=ContextCache())
