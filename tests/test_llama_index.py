@@ -91,8 +91,8 @@ def test_boost_reaches_every_call(
 
 
 def test_no_window_loses_the_boost_where_a_node_is_split(index: VectorStoreIndex, random_tokens: SpringTokens) -> None:
-    llm = make_llm(random_tokens, window=1200)
-    Settings.prompt_helper = PromptHelper.from_llm_metadata(llm.metadata)
+    llm = make_llm(random_tokens)
+    Settings.prompt_helper = PromptHelper(WIDE, 6, chunk_size_limit=150)
     engine(index, llm).query(QUESTION)
     assert any(MARK not in prompt for prompt, _ in calls(llm)), "the case is only met without a mark in some call"
     assert_boosted(llm)

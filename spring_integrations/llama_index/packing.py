@@ -14,7 +14,6 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.node_parser.text.token import TokenTextSplitter
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, SelectorPromptTemplate
-from llama_index.core.response_synthesizers.refine import DEFAULT_RESPONSE_PADDING_SIZE
 
 from spring_integrations.prompts import MARK
 from spring_integrations.runtime.backbone import Backbone
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 _NUMBER = "\n[10] "
 _WORD = "word"
-_SMALL_WINDOW = 4 * DEFAULT_RESPONSE_PADDING_SIZE
+_SMALL_WINDOW = 2000
 
 
 class SpringPromptHelper(PromptHelper):
