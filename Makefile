@@ -35,7 +35,7 @@ demo: .venv/.installed-demo
 	@$(BIN)/spring-rag demo
 
 test: .venv/.installed-dev
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: .venv/.installed-dev
 	@$(BIN)/ruff check .
