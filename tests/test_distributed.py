@@ -38,7 +38,6 @@ from spring_integrations.evaluation import EvaluationConfig, Question, evaluate
 from spring_integrations.langchain import PassageVectorStore
 from spring_integrations.retrieval import BM25Shards, IndexFolder, PassageStore
 
-
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all
 TWO = RayCluster(workers=2)
 TESTS = Path(__file__).parent
