@@ -50,6 +50,7 @@ def address() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     own = {"PYTHONPATH": f"{TESTS}:{TESTS.parent}", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    own["RAY_TQDM_PATCH_PRINT"] = "0"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in own.items():
             patch.setenv(name, value)

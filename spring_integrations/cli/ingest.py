@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,7 +18,7 @@ from spring_integrations.cli.progress import counting, working
 from spring_integrations.passages import RetrieverKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from spring_integrations.distributed import RayCluster
     from spring_integrations.passages import Passage
@@ -95,10 +96,23 @@ def _here(
 
     with working("Reading"):  # once through, so that what cannot be read is known before hours of embedding
         total = sum(1 for _ in passages())
-    for said in ("retrieval.corpus", "retrieval.readers", "text_files"):  # what is left out or guessed
-        logging.getLogger(f"spring_integrations.{said}").setLevel(logging.ERROR)
-    with counting("Embedding passages", total) as progress:
+    with _said_already(), counting("Embedding passages", total) as progress:
         return folder.add(passages(), on_conflict=on_conflict, progress=progress), total
+
+
+@contextmanager
+def _said_already() -> Iterator[None]:
+    """Keeps quiet what is left out or guessed while files are read a second time."""
+    names = ("retrieval.corpus", "retrieval.readers", "text_files")
+    loggers = [logging.getLogger(f"spring_integrations.{name}") for name in names]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def _on(

@@ -59,6 +59,7 @@ class RayCluster:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless the user wants it
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # or it puts another `print` in everybody's place
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         try:
             ray.init(**({"address": self.address} if self.address else self._own()), **quiet)
