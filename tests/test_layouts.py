@@ -60,7 +60,6 @@ TEMPLATES = {"llama": None, "qwen2": None, "gemma": GEMMA_LIKE, "mistral": LLAMA
 
 def backbone(family: str) -> Backbone:
     model, tokenizer = tiny_models.build(family)
-    model.config.max_position_embeddings = 4096  # LlamaIndex splits a context that does not fit with room to spare
     tokenizer.chat_template = TEMPLATES[family] or tokenizer.chat_template
     return Backbone(model, tokenizer, family)
 
