@@ -95,7 +95,10 @@ ASKED: dict[StockName, tuple[Callable[..., None], bool]] = {
 def test_training_shows_the_ids_that_the_framework_asks_with(
     name: StockName, family: str, random_tokens: SpringTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ask, chat = ASKED[name]
     shared = backbone(family)
+    if not chat:  # LlamaIndex splits a context that does not fit with room to spare
+        shared.model.config.max_position_embeddings = 4096
     model = SpringModel(shared, tokens=random_tokens, k=K).with_changes(
         settings=generation.GenerationSettings(max_new_tokens=2)
     )
@@ -107,7 +110,6 @@ def test_training_shows_the_ids_that_the_framework_asks_with(
         return real(shared, rows, *args, **kwargs)
 
     monkeypatch.setattr(generation, "generate", spy)
-    ask, chat = ASKED[name]
     ask(model, chat=chat)
     virtual = shared.virtual_ids(random_tokens, K)
     prompt = Layouts.of(shared, chat=chat).stock(name, PASSAGES, QUESTION)
