@@ -85,3 +85,9 @@ class RayCluster:
             "object_store_memory": _OBJECTS,
             "include_dashboard": False,
         }
+
+
+def failure(error: Exception) -> ClusterError:
+    """Returns the error of this package for one of Ray, which often ends a page of other processes' output."""
+    last = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return ClusterError(f"the Ray cluster failed: {last}; run it again to go on")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spring_integrations._optional import require
-from spring_integrations.distributed.cluster import RayCluster
-from spring_integrations.errors import ClusterError, SpringError
+from spring_integrations.distributed.cluster import RayCluster, failure
+from spring_integrations.errors import SpringError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.shards import SHARD, BM25Shards, Each
 from spring_integrations.retrieval.words import DEFAULT_LANGUAGE
@@ -68,7 +68,6 @@ def _tasks(ray: Any, cluster: RayCluster) -> Each:
                 raise error.cause from error
             raise
         except errors.RayError as error:
-            msg = f"the Ray cluster failed: {error}; run it again"
-            raise ClusterError(msg) from error
+            raise failure(error) from error
 
     return each

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from spring_integrations._optional import require
-from spring_integrations.distributed.cluster import RayCluster
-from spring_integrations.errors import ClusterError, SpringError
+from spring_integrations.distributed.cluster import RayCluster, failure
+from spring_integrations.errors import SpringError
 
 Work = Callable[[Any], Iterable[Any]]
 """Makes any number of items of one."""
@@ -70,9 +70,7 @@ class Stream:
             try:
                 batch = next(batches, None)
             except ray_error as error:
-                last = (str(error).strip() or type(error).__name__).splitlines()[-1]
-                msg = f"the Ray cluster failed: {last}; run it again to go on"
-                raise ClusterError(msg) from error
+                raise failure(error) from error
             if batch is None:
                 return
             for item in _items(batch):

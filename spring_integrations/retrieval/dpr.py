@@ -10,6 +10,7 @@ from spring_integrations._choices import check_size
 from spring_integrations._optional import require
 from spring_integrations.errors import BackboneError
 from spring_integrations.retrieval.recipes import DEFAULT_BATCH, DPR, Similarity
+from spring_integrations.retrieval.window import tokens_in
 from spring_integrations.text import storable
 
 QUESTION_MODEL = "facebook/dpr-question_encoder-single-nq-base"
@@ -82,7 +83,7 @@ class DPREmbedder:
     def count_tokens(self, text: str) -> int:
         """Returns how many tokens the passage encoder makes of a text, if it reads all of it."""
         with self._lock:
-            return len(self._passage[1](storable(text), truncation=False, verbose=False)["input_ids"])
+            return tokens_in(self._passage[1], storable(text))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Returns a vector for each passage, of the passage encoder."""

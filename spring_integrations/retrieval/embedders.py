@@ -22,6 +22,7 @@ from spring_integrations.retrieval.recipes import (
     known_model,
     recipe_for,
 )
+from spring_integrations.retrieval.window import tokens_in
 from spring_integrations.text import storable
 
 _NO_LIMIT = 10**6  # tokenizers without a limit name an enormous one
@@ -122,8 +123,7 @@ class SentenceEmbedder:
     def count_tokens(self, text: str) -> int:
         """Returns how many tokens the model makes of a passage with its prompt, if it reads all of it."""
         with self._lock:
-            ids = self._model.tokenizer(self.recipe.as_passage(storable(text)), truncation=False, verbose=False)
-        return len(ids["input_ids"])
+            return tokens_in(self._model.tokenizer, self.recipe.as_passage(storable(text)))
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Returns how many tokens of each passage the model reads, its prompt included."""

@@ -72,4 +72,9 @@ class TokenCounter:
 
     def count_tokens(self, text: str) -> int:
         """Returns how many tokens the embedder makes of a passage with its prompt, if it reads all of it."""
-        return len(self.tokenizer(self.recipe.as_passage(storable(text)), truncation=False, verbose=False)["input_ids"])
+        return tokens_in(self.tokenizer, self.recipe.as_passage(storable(text)))
+
+
+def tokens_in(tokenizer: Any, text: str) -> int:
+    """Returns the tokens of a text, special ones included, however many a model reads."""
+    return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
