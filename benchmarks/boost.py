@@ -30,7 +30,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import AnsweredQuestion, circumstances, load
+from common import AnsweredQuestion, circumstances, load, names_in
 from plain_prompts import PLAIN_PROMPTS, write_plain
 
 from spring_integrations import Passage, RagPrompt, SpringModel
@@ -184,10 +184,7 @@ def chosen_rows(parser: argparse.ArgumentParser, args: argparse.Namespace) -> li
     known = [*ROWS, *WRITTEN, *CHECKS]
     if not args.rows:
         return list(QUICK) if args.quick else known
-    rows = args.rows.split(",")
-    if unknown := [row for row in rows if row not in known]:
-        parser.error(f"there is no row {', '.join(unknown)}; there are {', '.join(known)}")
-    return rows
+    return names_in(parser, args.rows, known, "row")
 
 
 def sample(pairs: list[AnsweredQuestion], count: int | None, seed: int) -> list[Question]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import gzip
 import json
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,21 @@ def demo_files(folder: Path) -> tuple[Path, Path]:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     return folder / "questions.jsonl", folder / "corpus.jsonl"
+
+
+def names_in(parser: argparse.ArgumentParser, given: str, known: Iterable[str], what: str) -> list[str]:
+    """Returns the names of an option, which has commas between them; one that is not known ends the program.
+
+    Args:
+        parser: of the command line.
+        given: the option's value.
+        known: the names that there are.
+        what: a name is of, in a word.
+    """
+    names, known = given.split(","), list(known)
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
+    return names
 
 
 def circumstances() -> dict[str, str]:

@@ -38,7 +38,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from common import circumstances, demo_files
+from common import circumstances, demo_files, names_in
 
 from spring_integrations import Passage
 from spring_integrations.distributed import RayCluster
@@ -259,11 +259,10 @@ def main() -> None:
     if args.one:
         print(json.dumps(run_one(args.one, args.count)))
         return
-    if unknown := sorted({*args.parts.split(",")} - {*PARTS}):
-        parser.error(f"--parts has {', '.join(unknown)}, which is none of {', '.join(PARTS)}")
+    parts = names_in(parser, args.parts, PARTS, "part")
     figures: dict[str, Any] = {}
     with ExitStack() as opened:
-        for name in [name for name in PARTS if name in args.parts.split(",")]:
+        for name in [name for name in PARTS if name in parts]:
             _, quick, part = PARTS[name]
             if name in ON_CLUSTER:  # one for all parts: what connects once more stays connected
                 opened.enter_context(RayCluster(workers=2).connected())

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import circumstances
+from common import circumstances, names_in
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from trials.concurrency import concurrency
@@ -178,12 +178,11 @@ def main() -> None:
     parser.add_argument("--tokens", help="its virtual tokens")
     parser.add_argument("--times", type=float, default=1, help="a part of the counts, as in 0.1")
     args = parser.parse_args()
-    if unknown := sorted({*args.parts.split(",")} - {*PARTS}):
-        parser.error(f"--parts has {', '.join(unknown)}, which is none of {', '.join(PARTS)}")
+    parts = names_in(parser, args.parts, PARTS, "part")
     rng = random.Random(args.seed)
     figures: dict[str, Any] = {}
     for name, (whole, quick, part) in PARTS.items():
-        if name in args.parts.split(","):
+        if name in parts:
             count = quick if args.quick else max(1, round(whole * args.times))
             with tempfile.TemporaryDirectory() as folder:
                 figures |= part(count, rng, Path(folder), args)
