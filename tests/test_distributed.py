@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ from spring_integrations.distributed import (
 from spring_integrations.errors import DataError, MissingExtraError, SettingsError
 from spring_integrations.evaluation import EvaluationConfig, Question, evaluate
 from spring_integrations.langchain import PassageVectorStore
-from spring_integrations.retrieval import BM25Shards, IndexFolder, PassageStore
+from spring_integrations.retrieval import BM25Shards, IndexFolder, PassageStore, iter_passages
 
 pytestmark = pytest.mark.xdist_group("ray")  # one cluster for all
 TWO = RayCluster(workers=2)
@@ -158,6 +159,33 @@ def test_what_a_reader_raises_is_raised_before_anything_is_written(address, tmp_
     assert store.count() == 0
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What this package has logged, Ray's own lines left out."""
+    found = [r.getMessage() for r in caplog.records if r.name.startswith("spring_integrations")]
+    caplog.clear()
+    return found
+
+
+def test_what_readers_leave_out_and_guess_is_said_here_once_and_before_an_error(address, tmp_path, caplog):
+    for name, bad in (("a.jsonl", 7), ("b.jsonl", 1)):
+        lines = [*(json.dumps({"id": p.id, "text": p.text, "#": 1}) for p in numbered(30, bad)), *["broken"] * bad]
+        (tmp_path / name).write_text("\n".join(lines))
+    (tmp_path / "c.txt").write_bytes("Käse".encode("latin-1"))
+    readers = [partial(iter_passages, path, on_bad_record="skip") for path in sorted(tmp_path.iterdir())]
+    with caplog.at_level(logging.WARNING, "spring_integrations"):
+        count = len([p for read in readers for p in read()])
+        alone = said(caplog)
+        store = PassageStore.open(tmp_path / "store", CountingEmbedder())
+        kept = ingest_distributed(readers, store, CountingEmbedder, cluster=TWO, on_conflict="keep")
+        told = [text for text in said(caplog) if not text.startswith("left out")]
+        with pytest.raises(DataError, match="line 2 is broken"):
+            ingest_distributed([readers[2], cluster_kit.broken], store, CountingEmbedder, cluster=TWO)
+    assert (count, kept) == (61, 37)
+    assert sorted(told) == sorted(alone)
+    assert sum("7 bad records" in text and text.count("a.jsonl, line") == 5 for text in told) == 1
+    assert said(caplog) == [text for text in alone if "c.txt" in text]
+
+
 def test_shards_of_tasks_are_those_of_one_process(address, tmp_path):
     passages = [p for read in READERS for p in read()]
     made = build_shards_distributed(iter(passages), tmp_path / "cluster", size=70, cluster=TWO)
@@ -226,6 +254,17 @@ def test_commands_leave_what_they_leave_in_one_process(address, llama_folder, to
     assert_equal(local.open("dense"), ray.open("dense"))
     assert local.open("bm25").search("lake", 9) == ray.open("bm25").search("lake", 9)
     assert (tmp_path / "local/run/report.md").read_text() == (tmp_path / "ray/run/report.md").read_text()
+
+
+def test_a_command_says_here_what_workers_leave_out(address, tmp_path, caplog):
+    encoder, dump = save_sentence_bert(tmp_path / "encoder"), tmp_path / "dump.jsonl"
+    rows = [{"id": p.id, "text": p.text} for p in [*numbered(4), Passage("other", id="3")]]
+    dump.write_text("\n".join([*map(json.dumps, rows), "broken"]), encoding="utf-8")
+    ingest = ("ingest", dump, "--index", tmp_path / "index", "--retriever", "dense", "--embedder", encoder)
+    assert "4 of 4 passages are new" in spring_rag(*ingest, "--bad-records", "skip", "--engine", "ray").stdout
+    (text,) = said(caplog)
+    assert text.startswith(f"2 bad records of {str(dump)!r} are left out, 4 passages are read; dump.jsonl, line 5:")
+    assert "the id '3' is that of another passage in dump.jsonl, line 4; dump.jsonl, line 6: not JSON" in text
 
 
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):

@@ -70,15 +70,16 @@ def ingest(
     folder.check()
 
     hide_loading_bars()
-    ids = SeenIds() if on_conflict == "error" and cluster is None else None
+    check_ids = on_conflict == "error"
     if bad_records == "skip" and on_conflict == "error":
         on_conflict = "keep"
     read = partial(
         iter_passages, words=words, format=format, on_bad_record=bad_records, encoding=encoding, quoting=quoting
     )
     if cluster is not None:
-        added, total = _on(cluster, folder, read, docs, on_conflict)
+        added, total = _on(cluster, folder, partial(_with_ids, read) if check_ids else read, docs, on_conflict)
     else:
+        ids = SeenIds() if check_ids else None
         added, total = _here(
             folder, [partial(read, path, embedder=folder.passage_embedder, ids=ids) for path in docs], on_conflict
         )
@@ -113,6 +114,13 @@ def _said_already() -> Iterator[None]:
     finally:
         for one, level in zip(loggers, levels, strict=True):
             one.setLevel(level)
+
+
+def _with_ids(read: Callable[..., Iterable[Passage]], path: Path, **settings: Any) -> Iterable[Passage]:
+    """Reads a file and tells its ids apart, where nobody knows those of the others."""
+    from spring_integrations.retrieval.ids import SeenIds
+
+    return read(path, ids=SeenIds(), **settings)
 
 
 def _on(

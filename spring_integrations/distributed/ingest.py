@@ -7,6 +7,7 @@ again. A worker that dies is replaced, and what it had is embedded by another.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from spring_integrations._choices import check_choice
 from spring_integrations._optional import require
 from spring_integrations.distributed.cluster import RayCluster
 from spring_integrations.distributed.streams import Stream, Work
-from spring_integrations.errors import SettingsError
+from spring_integrations.errors import SettingsError, SpringError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.embedders import Embedder, embed_passages, passage_lengths
 from spring_integrations.retrieval.ingest import (
@@ -51,6 +52,15 @@ class _Block:
     vectors: Any
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a reader logs where it runs, to be logged here."""
+
+    logger: str
+    level: int
+    text: str
+
+
 def ingest_distributed(
     readers: Sequence[Reader],
     store: BulkStore,
@@ -64,7 +74,8 @@ def ingest_distributed(
     """Adds the passages of some readers that are not yet in a store, embedded by the workers of a Ray cluster.
 
     The store is as `store.add` of all of them in one process leaves it. Passages are read twice: once to learn what
-    is new and whether all can be read, then to embed.
+    is new and whether all can be read, then to embed. What readers warn of the first time, say of what they leave out,
+    is logged in this process.
 
     Args:
         readers: each is called by one task, all at the same time; say `partial(iter_passages, path)` for each file.
@@ -119,6 +130,9 @@ def _survey(readers: Sequence[Reader], store: BulkStore, size: int) -> tuple[Any
     """Returns digests of what is in the store already, uint64 [known], sorted, and how many passages there are."""
     found, total = [np.empty(0, np.uint64)], 0
     for pairs in Stream(range(len(readers)), ordered=False).tasks(partial(_name, tuple(readers), size)):
+        if isinstance(pairs, _Said):
+            logging.getLogger(pairs.logger).log(pairs.level, "%s", pairs.text)
+            continue
         total += len(pairs)
         held = store.contents([key for key, _ in pairs])
         digests = [_digest(key, content) for key, content in pairs if held.get(key) == content]
@@ -150,9 +164,29 @@ def _read(readers: Sequence[Reader], size: int, number: int) -> Iterator[list[Pa
         yield batch
 
 
-def _name(readers: Sequence[Reader], size: int, number: int) -> Iterator[list[tuple[str, str]]]:
-    """Yields the keys and contents of a reader's passages."""
-    return (list(map(_pair, batch)) for batch in _read(readers, size, number))
+def _name(readers: Sequence[Reader], size: int, number: int) -> Iterator[list[tuple[str, str]] | _Said | SpringError]:
+    """Yields the keys and contents of a reader's passages, then what it warned of, last the error that ended it."""
+    logger, heard = logging.getLogger("spring_integrations"), _Hearing(logging.WARNING)
+    ended: list[SpringError] = []
+    logger.addHandler(heard)
+    try:
+        yield from (list(map(_pair, batch)) for batch in _read(readers, size, number))
+    except SpringError as error:
+        ended.append(error)
+    finally:
+        logger.removeHandler(heard)
+    yield from (*heard.said, *ended)
+
+
+class _Hearing(logging.Handler):
+    """Collects what is logged, as it can be sent."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.said: list[_Said] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(_Said(record.name, record.levelno, record.getMessage()))
 
 
 def _embedding(make: Callable[[], Embedder], known: Any) -> Work:
