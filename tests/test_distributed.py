@@ -267,6 +267,26 @@ def test_a_command_says_here_what_workers_leave_out(address, tmp_path, caplog):
     assert "the id '3' is that of another passage in dump.jsonl, line 4; dump.jsonl, line 6: not JSON" in text
 
 
+def test_commands_find_by_words_what_they_find_in_one_process(address, llama_folder, tmp_path):
+    dump, more = tmp_path / "dump.jsonl", tmp_path / "more.jsonl"
+    for file, passages in ((dump, numbered(90)), (more, [Passage("eight changed", id="8"), *numbered(9, 90)])):
+        file.write_text("\n".join(json.dumps({"id": p.id, "title": p.title, "text": p.text}) for p in passages))
+    ray = ("--engine", "ray", "--workers", 2)
+    folders = {tmp_path / "local": ((), ()), tmp_path / "ray": (ray, ray), tmp_path / "mixed": (ray, ())}
+    for folder, (first, then) in folders.items():
+        ingest = ("ingest", dump, "--index", folder, "--retriever", "bm25", "--on-conflict", "replace")
+        assert "90 of 90 passages are new" in spring_rag(*ingest, *first).stdout
+        assert "9 of 10 passages are new" in spring_rag(*ingest[:1], more, *ingest[2:], *then).stdout
+    local, *others = (IndexFolder.load(folder).open() for folder in folders)
+    assert len(list((tmp_path / "ray/bm25").glob("*/0*"))) == 2
+    for other in others:
+        for query in ("one seven", "number 42", "changed", "nine nine"):
+            found, wanted = ({p.id: p.score for p in index.search(query, 99)} for index in (other, local))
+            assert found == pytest.approx(wanted, rel=1e-5)
+    asked = spring_rag("ask", "changed?", "--index", tmp_path / "ray", "--model", llama_folder, "--max-new-tokens", 3)
+    assert "eight changed" in asked.stdout
+
+
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
     for changes, message in (({"workers": 0}, "workers=0"), ({"threads": 0}, "threads=0"), ({"gpus": -1}, "gpus=-1")):
         with pytest.raises(SettingsError, match=message):
@@ -276,9 +296,8 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
         ingest_distributed(READERS, embeds_itself, CountingEmbedder)
     done = CliRunner().invoke(app, ["ingest", str(tmp_path), "--index", str(tmp_path / "i"), "--workers", "2"])
     assert (done.exit_code, "--workers is an option of --engine ray" in done.stderr) == (2, True)
-    bm25 = ["ingest", str(tmp_path), "--index", str(tmp_path / "i"), "--retriever", "bm25", "--engine", "ray"]
-    done = CliRunner().invoke(app, bm25)
-    assert (done.exit_code, "has no vectors" in done.stderr) == (2, True)
+    with pytest.raises(SettingsError, match="'hybrid' has vectors"):
+        IndexFolder(tmp_path / "i").shard_by(lambda *_: None, [])
     gone = ["ingest", str(tmp_path / "gone"), "--index", str(tmp_path / "i"), "--engine", "ray"]
     done = CliRunner().invoke(app, gone)
     assert (done.exit_code, "gone" in done.stderr, (tmp_path / "i").exists()) == (2, True, False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="local: this process; ray: workers of a Ray cluster.")]
 Address = Annotated[str | None, typer.Option(help="Of the Ray cluster, as auto or host:6379; default: one made here.")]
-Workers = Annotated[int | None, typer.Option(help="Processes of the Ray cluster that load a model; default 1.")]
+Workers = Annotated[int | None, typer.Option(help="Processes of it that load a model or build BM25; default 1.")]
 Gpus = Annotated[float | None, typer.Option(help="GPUs of each of them, also a part of one; default 0.")]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spring_integrations.distributed import RayCluster
     from spring_integrations.passages import Passage
     from spring_integrations.retrieval import IndexFolder
+    from spring_integrations.retrieval.folder import Sharding
     from spring_integrations.retrieval.ingest import OnConflict
 
 
@@ -76,21 +77,23 @@ def ingest(
     read = partial(
         iter_passages, words=words, format=format, on_bad_record=bad_records, encoding=encoding, quoting=quoting
     )
-    if cluster is not None:
+    if cluster is not None and retriever != "bm25":
         added, total = _on(cluster, folder, partial(_with_ids, read) if check_ids else read, docs, on_conflict)
     else:
-        ids = SeenIds() if check_ids else None
-        added, total = _here(
-            folder, [partial(read, path, embedder=folder.passage_embedder, ids=ids) for path in docs], on_conflict
+        add: Callable[..., int] = (
+            folder.add if cluster is None else partial(folder.shard_by, _sharding(cluster, folder))
         )
+        ids = SeenIds() if check_ids else None
+        readers = [partial(read, path, embedder=folder.passage_embedder, ids=ids) for path in docs]
+        added, total = _here(add, readers, on_conflict)
     out.print(f"{added} of {total} passages are new in {index}, {time.perf_counter() - started:.0f} s")
     out.print(f'Ask them: spring-rag ask "your question" --index {index}')
 
 
 def _here(
-    folder: IndexFolder, readers: Sequence[Callable[[], Iterable[Passage]]], on_conflict: OnConflict
+    add: Callable[..., int], readers: Sequence[Callable[[], Iterable[Passage]]], on_conflict: OnConflict
 ) -> tuple[int, int]:
-    """Adds the passages in this process; returns how many are new, and how many there are."""
+    """Adds the passages that are read in this process; returns how many are new, and how many there are."""
 
     def passages() -> Iterable[Passage]:
         return itertools.chain.from_iterable(read() for read in readers)
@@ -98,7 +101,7 @@ def _here(
     with working("Reading"):  # once through, so that what cannot be read is known before hours of embedding
         total = sum(1 for _ in passages())
     with _said_already(), counting("Embedding passages", total) as progress:
-        return folder.add(passages(), on_conflict=on_conflict, progress=progress), total
+        return add(passages(), on_conflict=on_conflict, progress=progress), total
 
 
 @contextmanager
@@ -114,6 +117,20 @@ def _said_already() -> Iterator[None]:
     finally:
         for one, level in zip(loggers, levels, strict=True):
             one.setLevel(level)
+
+
+def _sharding(cluster: RayCluster, folder: IndexFolder) -> Sharding:
+    """Returns what builds BM25 shards on a cluster, as many as there are workers or more."""
+    from spring_integrations.distributed import build_shards_distributed
+    from spring_integrations.retrieval.shards import SHARD
+
+    def build(passages: Sequence[Passage], home: Path) -> object:
+        size = min(SHARD, len(passages) // cluster.workers + 1)
+        return build_shards_distributed(
+            passages, home, cluster=cluster, size=size, language=folder.language, stemmer=folder.stemmer
+        )
+
+    return build
 
 
 def _with_ids(read: Callable[..., Iterable[Passage]], path: Path, **settings: Any) -> Iterable[Passage]:

@@ -241,6 +241,11 @@ class BM25Index:
         return rankings, unknown
 
     @property
+    def passages(self) -> Sequence[Passage]:
+        """What is indexed."""
+        return self._passages
+
+    @property
     def vocabulary(self) -> Mapping[str, int]:
         """Ids of the words; "" is bm25s' own."""
         found: Mapping[str, int] = self._index.vocab_dict

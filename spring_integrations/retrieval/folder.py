@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from spring_integrations.passages import Index, Passage, RetrieverKind
 from spring_integrations.retrieval.bm25 import POINTER, BM25Index
 from spring_integrations.retrieval.embedders import Embedder, load_embedder
 from spring_integrations.retrieval.hybrid import HybridIndex
-from spring_integrations.retrieval.ingest import WRITER_WAIT, OnConflict
+from spring_integrations.retrieval.ingest import WRITER_WAIT, OnConflict, content_of, key_of, new_passages
+from spring_integrations.retrieval.shards import BM25Shards, load_bm25
 from spring_integrations.retrieval.store import DEFAULT_COLLECTION, PassageStore
 from spring_integrations.retrieval.words import DEFAULT_LANGUAGE, Words
 
 Filling = Callable[[PassageStore, Callable[[Passage], None]], int]
 """Fills a store and returns how many passages were new; tells what it is given of every passage, in order."""
+Sharding = Callable[[Sequence[Passage], Path], object]
+"""Builds BM25 shards of all passages in a folder, in place of what is there."""
 _FILE = "index.json"
 _BM25, _CHROMA = "bm25", "chroma"
 
@@ -96,7 +99,7 @@ class IndexFolder:
             StorageError: if the folder cannot be written, or another writer is there for more than ten minutes.
         """
         if self.retriever == "bm25":
-            return self._locked(lambda: self._only_words(passages, on_conflict, progress))
+            return self._locked(lambda: self._only_words(passages, partial(self._add_to_bm25, on_conflict), progress))
         return self.add_by(
             lambda store, keep: store.add(_kept(passages, keep), on_conflict=on_conflict, progress=progress),
             on_conflict=on_conflict,
@@ -122,6 +125,35 @@ class IndexFolder:
             raise SettingsError(msg)
         return self._locked(lambda: self._fill(fill, on_conflict))
 
+    def shard_by(
+        self,
+        build: Sharding,
+        passages: Iterable[Passage],
+        *,
+        on_conflict: OnConflict = "error",
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Does what `add` does where there is BM25 alone, with shards that the caller builds, say on other machines.
+
+        Args:
+            build: is given what is in already too.
+            passages: as in `add`.
+            on_conflict: as in `add`.
+            progress: as in `add`.
+
+        Returns:
+            The number of passages that were new.
+
+        Raises:
+            SettingsError: if the index has vectors.
+            DataError: as `add`.
+            StorageError: as `add`.
+        """
+        if self.retriever != "bm25":
+            msg = f"retriever={self.retriever!r} has vectors, which are in no shard; choose 'bm25'"
+            raise SettingsError(msg)
+        return self._locked(lambda: self._only_words(passages, partial(self._shard, build, on_conflict), progress))
+
     def _locked(self, add: Callable[[], int]) -> int:
         self.check()
         with only_writer(self.path, wait=WRITER_WAIT):
@@ -129,32 +161,46 @@ class IndexFolder:
             return add()
 
     def _only_words(
-        self, passages: Iterable[Passage], on_conflict: OnConflict, progress: Callable[[int], None] | None
+        self,
+        passages: Iterable[Passage],
+        add: Callable[[list[Passage]], int],
+        progress: Callable[[int], None] | None,
     ) -> int:
         self._record()
         kept = list(passages)
         if progress:
             progress(len(kept))
-        return self._add_to_bm25(kept, on_conflict)
+        return add(kept)
 
     def _fill(self, fill: Filling, on_conflict: OnConflict) -> int:
         kept: list[Passage] = []
         store = self._store()  # before anything is recorded: its embedder or server may not be there
         self._record()
         added = fill(store, kept.append if self.retriever == "hybrid" else _forget)
-        return self._add_to_bm25(kept, on_conflict) if self.retriever == "hybrid" else added
+        return self._add_to_bm25(on_conflict, kept) if self.retriever == "hybrid" else added
 
-    def _add_to_bm25(self, kept: list[Passage], on_conflict: OnConflict) -> int:
+    def _add_to_bm25(self, on_conflict: OnConflict, kept: list[Passage]) -> int:
         home = self.path / _BM25
         if not (home / POINTER).exists():
             index = BM25Index.build(kept, on_conflict=on_conflict, language=self.language, stemmer=self.stemmer)
             index.save(home)
             return len(index)
-        before = BM25Index.load(home)
+        before = load_bm25(home)
+        if isinstance(before, BM25Shards):
+            build = partial(BM25Shards.build, language=self.language, stemmer=self.stemmer)
+            return self._shard(build, on_conflict, kept)
         index = before.extended(kept, on_conflict=on_conflict)
         if index is not before:
             index.save(home)
         return len(index) - len(before)
+
+    def _shard(self, build: Sharding, on_conflict: OnConflict, kept: list[Passage]) -> int:
+        home = self.path / _BM25
+        old = {key_of(p): p for p in load_bm25(home).passages} if (home / POINTER).exists() else {}
+        new = new_passages(kept, {key: content_of(p) for key, p in old.items()}, on_conflict)
+        if new or not old:
+            build([*(old | new).values()], home)
+        return len(new.keys() - old.keys())
 
     def open(self, retriever: RetrieverKind | None = None) -> Index:
         """Opens the index, or one of a hybrid's two.
@@ -168,12 +214,12 @@ class IndexFolder:
             msg = f"{str(self.path)!r} holds a {self.retriever} index, not {kind!r}; ingest once more with it"
             raise SettingsError(msg)
         if kind == "bm25":
-            return BM25Index.load(self.path / _BM25)
+            return load_bm25(self.path / _BM25)
         store = self._store()
         if not len(store):
             msg = f"the index in {str(self.path)!r} is empty; ingest documents first"
             raise DataError(msg)
-        return store if kind == "dense" else HybridIndex([BM25Index.load(self.path / _BM25), store])
+        return store if kind == "dense" else HybridIndex([load_bm25(self.path / _BM25), store])
 
     @cached_property
     def passage_embedder(self) -> Embedder | None:

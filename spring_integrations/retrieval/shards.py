@@ -133,6 +133,11 @@ class BM25Shards:
                 if _pointer(root) == made:  # else a writer replaced them while they were read
                     raise
 
+    @property
+    def passages(self) -> Iterator[Passage]:
+        """What is indexed, shard by shard."""
+        return (passage for shard in self._shards for passage in shard.passages)
+
     def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:
         """Returns the `top` best passages of all shards with their scores, best first.
 
@@ -158,6 +163,19 @@ class BM25Shards:
             heapq.nlargest(top, (p for rankings in found for p in rankings[i]), key=lambda p: p.score or 0.0)
             for i in range(len(queries))
         ]
+
+
+def load_bm25(folder: str | os.PathLike[str]) -> BM25Index | BM25Shards:
+    """Loads what is in a folder: one index, or shards.
+
+    Raises:
+        DataError: if there is neither, or it is damaged.
+    """
+    try:
+        sharded = "shards" in json.loads((Path(folder).expanduser() / POINTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        sharded = False  # BM25Index says what is wrong
+    return BM25Shards.load(folder) if sharded else BM25Index.load(folder)
 
 
 def _build(passages: Iterable[Passage], home: Path, size: int, split: Words, each: Each) -> None:
