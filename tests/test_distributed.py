@@ -19,7 +19,7 @@ import pytest
 from cluster_kit import COUNT, LIMIT, READERS, NotingEmbedder, noted
 from evaluation_kit import QUESTIONS, index
 from langchain_core.vectorstores import InMemoryVectorStore
-from retrieval_kit import CountingEmbedder, numbered
+from retrieval_kit import ChromaServer, CountingEmbedder, numbered
 from tiny_encoders import save_sentence_bert
 from typer.testing import CliRunner
 
@@ -34,7 +34,7 @@ from spring_integrations.distributed import (
     ingest_distributed,
     systems_of,
 )
-from spring_integrations.errors import DataError, MissingExtraError, SettingsError
+from spring_integrations.errors import DataError, IndexUnreachableError, MissingExtraError, SettingsError
 from spring_integrations.evaluation import EvaluationConfig, Question, evaluate
 from spring_integrations.langchain import PassageVectorStore
 from spring_integrations.retrieval import BM25Shards, IndexFolder, PassageStore, iter_passages
@@ -116,6 +116,24 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_twice(address, alone, tmp_pat
     assert died.exists()
     assert_equal(store, alone)
     assert COUNT < noted(log) <= COUNT + 2 * LIMIT
+
+
+def test_the_stores_server_is_killed_and_the_next_run_goes_on(address, alone, tmp_path, small_writes):
+    log, server = tmp_path / "log", ChromaServer(tmp_path / "server")
+    server.start()
+    try:
+        store = PassageStore.open(server.address, CountingEmbedder())
+        kill = lambda done, _total: server.kill() if done == 2 * LIMIT else None  # noqa: E731
+        with pytest.raises(IndexUnreachableError, match="the server does not answer"):
+            ingest_distributed(READERS, store, CountingEmbedder, cluster=TWO, progress=kill)
+        server.start()
+        before = store.count()
+        assert 2 * LIMIT <= before < COUNT
+        assert ingest_distributed(READERS, store, partial(NotingEmbedder, log), cluster=TWO) == COUNT - before
+        assert noted(log) == COUNT - before
+        assert_equal(store, alone)
+    finally:
+        server.kill()
 
 
 def test_the_driver_is_killed_and_the_next_one_goes_on(address, alone, tmp_path, small_writes):
