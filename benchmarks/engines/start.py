@@ -89,8 +89,9 @@ def running(engine: str, log: Path, **started_with: str | Path | None) -> Iterat
     Raises:
         RuntimeError: if it ends, or does not answer in time; the message has the end of its log.
     """
-    if url := address(engine):
-        yield Server(engine, url, _first_model(url))
+    name = Path(str(started_with["model"])).name
+    if url := address(engine):  # transformers serve lists what is in the hub's cache, not what it serves
+        yield Server(engine, url, name if engine == "transformers" else _first_model(url))
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -102,7 +103,7 @@ def running(engine: str, log: Path, **started_with: str | Path | None) -> Iterat
         )
     try:
         _wait(f"http://127.0.0.1:{port}/health", process, log)
-        yield Server(engine, f"http://127.0.0.1:{port}/v1", Path(str(started_with["model"])).name)
+        yield Server(engine, f"http://127.0.0.1:{port}/v1", name)
     finally:
         process.terminate()
         try:
