@@ -175,7 +175,8 @@ def _name(readers: Sequence[Reader], size: int, number: int) -> Iterator[list[tu
         ended.append(error)
     finally:
         logger.removeHandler(heard)
-    yield from (*heard.said, *ended)
+    yield from heard.said
+    yield from ended
 
 
 class _Hearing(logging.Handler):
