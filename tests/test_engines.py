@@ -144,7 +144,7 @@ def test_streaming(served: SpringServedLLM, local: SpringHFLLM) -> None:
 
 async def test_32_concurrent_requests(server: start.Server, many_answers: list[str]) -> None:
     served = SpringServedLLM(llm=client(server, max_tokens=4), k=50)
-    assert len(set(many_answers)) > len(COUNTRIES)
+    assert len(set(many_answers)) >= len(CITIES)
     assert served.batch(MANY) == many_answers
     assert await served.abatch(MANY[4:8]) == many_answers[4:8]
 

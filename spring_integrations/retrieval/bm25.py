@@ -174,13 +174,13 @@ class BM25Index:
     @classmethod
     def _read(cls, root: Path, mmap: bool, tokenizer: Tokenizer | None) -> BM25Index | None:
         """Returns the index that is current; None if a writer replaced it while it was read."""
-        pointer = _pointer(root)
+        pointer = read_pointer(root)
         try:
             return cls._loaded(root, pointer, mmap, tokenizer)
         except DataError:
             raise
         except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
-            if pointer is not None and _pointer(root) not in (None, pointer):
+            if pointer is not None and read_pointer(root) not in (None, pointer):
                 return None
             msg = f"there is no whole BM25 index in {str(root)!r}: {error}"
             raise DataError(msg) from error
@@ -283,7 +283,7 @@ def log_unknown(queries: Sequence[str]) -> None:
         )
 
 
-def _pointer(root: Path) -> Any:
+def read_pointer(root: Path) -> Any:
     """Returns what says which version of an index is current; None if nothing does."""
     try:
         return json.loads((root / POINTER).read_text(encoding="utf-8"))

@@ -152,7 +152,11 @@ class IndexFolder:
         if self.retriever != "bm25":
             msg = f"retriever={self.retriever!r} has vectors, which are in no shard; choose 'bm25'"
             raise SettingsError(msg)
-        return self._locked(lambda: self._only_words(passages, partial(self._shard, build, on_conflict), progress))
+
+        def add(kept: list[Passage]) -> int:
+            return self._shard(build, on_conflict, kept, self._loaded_bm25())
+
+        return self._locked(lambda: self._only_words(passages, add, progress))
 
     def _locked(self, add: Callable[[], int]) -> int:
         self.check()
@@ -180,26 +184,30 @@ class IndexFolder:
         return self._add_to_bm25(on_conflict, kept) if self.retriever == "hybrid" else added
 
     def _add_to_bm25(self, on_conflict: OnConflict, kept: list[Passage]) -> int:
-        home = self.path / _BM25
-        if not (home / POINTER).exists():
+        home, before = self.path / _BM25, self._loaded_bm25()
+        if before is None:
             index = BM25Index.build(kept, on_conflict=on_conflict, language=self.language, stemmer=self.stemmer)
             index.save(home)
             return len(index)
-        before = load_bm25(home)
         if isinstance(before, BM25Shards):
             build = partial(BM25Shards.build, language=self.language, stemmer=self.stemmer)
-            return self._shard(build, on_conflict, kept)
+            return self._shard(build, on_conflict, kept, before)
         index = before.extended(kept, on_conflict=on_conflict)
         if index is not before:
             index.save(home)
         return len(index) - len(before)
 
-    def _shard(self, build: Sharding, on_conflict: OnConflict, kept: list[Passage]) -> int:
+    def _loaded_bm25(self) -> BM25Index | BM25Shards | None:
         home = self.path / _BM25
-        old = {key_of(p): p for p in load_bm25(home).passages} if (home / POINTER).exists() else {}
+        return load_bm25(home) if (home / POINTER).exists() else None
+
+    def _shard(
+        self, build: Sharding, on_conflict: OnConflict, kept: list[Passage], before: BM25Index | BM25Shards | None
+    ) -> int:
+        old = {key_of(p): p for p in before.passages} if before else {}
         new = new_passages(kept, {key: content_of(p) for key, p in old.items()}, on_conflict)
         if new or not old:
-            build([*(old | new).values()], home)
+            build([*(old | new).values()], self.path / _BM25)
         return len(new.keys() - old.keys())
 
     def open(self, retriever: RetrieverKind | None = None) -> Index:

@@ -22,7 +22,7 @@ import numpy as np
 from spring_integrations._locks import only_writer
 from spring_integrations.errors import DataError, SettingsError, StorageError
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.bm25 import DEFAULT_TOP, POINTER, BM25Index, check_top, log_unknown
+from spring_integrations.retrieval.bm25 import DEFAULT_TOP, POINTER, BM25Index, check_top, log_unknown, read_pointer
 from spring_integrations.retrieval.ingest import WRITER_WAIT, content_of, key_of, new_passages
 from spring_integrations.retrieval.words import DEFAULT_LANGUAGE, Words
 
@@ -171,10 +171,8 @@ def load_bm25(folder: str | os.PathLike[str]) -> BM25Index | BM25Shards:
     Raises:
         DataError: if there is neither, or it is damaged.
     """
-    try:
-        sharded = "shards" in json.loads((Path(folder).expanduser() / POINTER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        sharded = False  # BM25Index says what is wrong
+    made = read_pointer(Path(folder).expanduser())
+    sharded = isinstance(made, dict) and "shards" in made
     return BM25Shards.load(folder) if sharded else BM25Index.load(folder)
 
 
