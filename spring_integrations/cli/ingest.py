@@ -15,6 +15,7 @@ import typer
 from spring_integrations.cli.app import BadRecords, Encoding, Quoting, app, hide_loading_bars, out
 from spring_integrations.cli.engines import Address, Engine, Gpus, Workers, cluster_of
 from spring_integrations.cli.progress import counting, working
+from spring_integrations.errors import SettingsError
 from spring_integrations.passages import RetrieverKind
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def ingest(
 
     started = time.perf_counter()
     cluster = cluster_of(engine, address, workers, gpus)
+    if gpus and retriever == "bm25":
+        msg = f"--gpus {gpus:g} has nothing to do for --retriever bm25, which runs on CPUs; leave it out"
+        raise SettingsError(msg)
     folder = IndexFolder(index, retriever, embedder, collection, server, language, stemmer)
     folder.check()
 

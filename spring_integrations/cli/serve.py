@@ -30,10 +30,14 @@ def serve(
     The merged checkpoint is written into the cache once. What follows -- goes to transformers serve, such as
     -- --dtype float32.
     """
+    import torch
+
     from spring_integrations._optional import require
     from spring_integrations.demo.cache import made_once
     from spring_integrations.export import export_checkpoint
     from spring_integrations.export.checkpoint import Checkpoint
+    from spring_integrations.runtime.loading import is_slow_here
+    from spring_integrations.runtime.named import named_model
 
     require("fastapi", extra="serve")  # all three before minutes of work
     require("uvicorn", extra="serve")
@@ -54,6 +58,9 @@ def serve(
     url = f"http://{host}:{port}/v1"
     err.print(f"Serving {shown(str(folder))} at {url} as model={name!r} with k = 0 to {len(found)}")
     err.print(f"For many users: vllm serve {shown(str(folder))} --served-model-name {shown(name)}", style="dim")
-    command = [sys.executable, *SERVE, name, "--host", host, "--port", str(port), *context.args]
+    given = context.args
+    if named_model(model) and not torch.cuda.is_available() and is_slow_here(torch.bfloat16):
+        given = ["--dtype", "float32", *given]  # as it is loaded here; the last one counts
+    command = [sys.executable, *SERVE, name, "--host", host, "--port", str(port), *given]
     os.chdir(folder.parent)  # transformers serve takes the path as the model's name, and refuses every other
     os.execv(sys.executable, command)  # noqa: S606 - our own arguments

@@ -33,7 +33,7 @@ from spring_integrations.errors import BackboneError, TokensError
 from spring_integrations.prompts import RagPrompt
 from spring_integrations.runtime.encoding import PromptEncoder
 from spring_integrations.runtime.line import Line
-from spring_integrations.runtime.loading import LoadArguments, LoadOptions
+from spring_integrations.runtime.loading import LoadArguments, LoadOptions, is_slow_here
 from spring_integrations.runtime.named import model_names, named_model
 from spring_integrations.text import storable
 from spring_integrations.tokens import SpringTokens
@@ -41,6 +41,10 @@ from spring_integrations.tokens import SpringTokens
 log = logging.getLogger(__name__)
 
 _NO_LIMIT = 1_000_000
+_SLOW = (
+    "%s is in %s, which this CPU has no instructions for: answers take many times as long as with dtype='float32', "
+    "which needs twice the memory"
+)
 
 BatchWaiting = Literal["exact", "always", "never"]
 
@@ -191,6 +195,11 @@ class Backbone:
             model = cls._loader.from_pretrained(source, config=config, **weights)
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise BackboneError(_load_failure(source, cls._kind, error)) from error
+        if model.device.type == "cpu" and is_slow_here(model.dtype):
+            if named and options.dtype == "auto":
+                model = model.float()
+            else:
+                log.warning(_SLOW, model_id, str(model.dtype).removeprefix("torch."))
         return cls(model, tokenizer, model_id)
 
     @classmethod

@@ -36,7 +36,8 @@ class LoadOptions:
     """How to load a backbone, by the names of transformers' `from_pretrained`.
 
     Attributes:
-        dtype: of the weights, "bfloat16" or `torch.bfloat16`; "auto" is as they were saved.
+        dtype: of the weights, "bfloat16" or `torch.bfloat16`; "auto" is as they were saved, and float32 for a named
+            model, such as "demo", on a CPU that is slow in that type.
         device_map: where the layers go: "auto", a device, or a dict of them; None is the CPU.
         revision: of the backbone on the hub.
         quantization_config: such as a `BitsAndBytesConfig`.
@@ -113,6 +114,14 @@ def _bits_and_bytes(name: str) -> Any:
     from transformers import BitsAndBytesConfig  # only now: the class looks for the package when it is made
 
     return BitsAndBytesConfig(**{name: True})
+
+
+def is_slow_here(dtype: torch.dtype) -> bool:
+    """Returns whether this CPU has no instructions for matrices of a type of 16 bits, which makes them very slow."""
+    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype)
+    # The only place where torch says it; builds without oneDNN, which have no such function, say nothing.
+    supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None) if name else None
+    return supported is not None and not supported()
 
 
 def check_devices(device_map: Any) -> None:
