@@ -101,9 +101,14 @@ def workers_leave_what_one_process_leaves(figures: dict) -> None:
     assert figures["lost"] == 0
 
 
+def every_passage_is_found(figures: dict) -> None:
+    assert min(found["@10"] for found in figures["recall"].values()) == 100
+
+
 HOLDS = {
     "boost": boost_gains_and_leaves_the_plain_backbone_alone,
     "methods": spring_leaves_closed_book_answers_alone,
+    "retrieval": every_passage_is_found,
     "scale": workers_leave_what_one_process_leaves,
     "trust": nothing_hostile_comes_through,
 }
