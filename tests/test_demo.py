@@ -41,6 +41,7 @@ def demo_run(tmp_path_factory):
     return done.stdout, folder
 
 
+@pytest.mark.xdist_group("demo")  # one run for both
 def test_the_demo_shows_the_gain_under_the_prompt_that_people_have(demo_run):
     printed, folder = demo_run
     assert "8 of the demo's 67 questions, 48 passages, 3 retrieved" in printed
@@ -52,6 +53,7 @@ def test_the_demo_shows_the_gain_under_the_prompt_that_people_have(demo_run):
     assert (folder / "chroma.sqlite3").is_file()
 
 
+@pytest.mark.xdist_group("demo")  # one run for both
 def test_the_demo_shows_what_it_does(demo_run):
     printed, _ = demo_run
     picture = printed.partition("What the model reads")[2].partition("╰")[0]

@@ -19,6 +19,7 @@ from spring_integrations.errors import SettingsError
 from spring_integrations.runtime import room
 from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.runtime.batching import pad
+from spring_integrations.runtime.context_cache import prefix_cache_obstacle
 from spring_integrations.runtime.detokenize import Reader
 from spring_integrations.runtime.generation import generate
 
@@ -68,6 +69,24 @@ def test_micro_batches_change_nothing(random_tokens, monkeypatch) -> None:
     whole = model.generate(PROMPTS)
     monkeypatch.setattr("spring_integrations.runtime.batching.MAX_BATCH_TOKENS", 60)
     assert model.generate(PROMPTS) == whole
+
+
+@pytest.mark.parametrize("family", tiny_models.ARCHITECTURES)
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"temperature": 2.0, "seed": 4}], ids=str)
+def test_a_cpu_reads_rows_in_parts_and_answers_as_in_one(family, options, random_tokens, monkeypatch) -> None:
+    model = spring(family, random_tokens)
+    read: list[int] = []
+    model.backbone.get_input_embeddings().register_forward_hook(lambda _, ids, __: read.append(ids[0].numel()))
+    answers = {}
+    for positions in (1, 10_000):
+        monkeypatch.setattr("spring_integrations.runtime.batching.CPU_READ_TOKENS", positions)
+        read.clear()
+        answers[positions] = model.generate(PROMPTS, max_new_tokens=8, **options)
+        if positions == 1:
+            longest = max(answer.prompt_tokens for answer in answers[positions])
+            assert (max(read) < longest) != bool(prefix_cache_obstacle(model.frozen, longest + 8))
+    assert answers[1] == answers[10_000]
+    assert answers[1][0] == model.generate(PROMPTS[0], max_new_tokens=8, **options)[0]
 
 
 @pytest.mark.parametrize("family", tiny_models.ARCHITECTURES)

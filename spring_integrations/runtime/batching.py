@@ -19,6 +19,8 @@ from spring_integrations.runtime.backbone import Backbone
 
 MAX_BATCH_TOKENS = 16_384
 """Positions of a padded batch, its new tokens and beams included."""
+CPU_READ_TOKENS = 1_024
+"""Padded positions that a CPU reads at once: what more of them make does not fit its caches."""
 
 
 def pad(
@@ -109,8 +111,18 @@ def last_positions(model: Any, keep: int = 1) -> Iterator[None]:
         hook.remove()
 
 
+def read_budget(backbone: Backbone) -> int:
+    """Returns how many padded positions the backbone is best given at once where nothing is generated."""
+    return CPU_READ_TOKENS if input_device(backbone).type == "cpu" else MAX_BATCH_TOKENS
+
+
 def micro_batches(
-    rows: Sequence[Sequence[int]], numbers: Iterable[int] | None = None, *, extra: int = 0, beams: int = 1
+    rows: Sequence[Sequence[int]],
+    numbers: Iterable[int] | None = None,
+    *,
+    extra: int = 0,
+    beams: int = 1,
+    budget: int | None = None,
 ) -> Iterator[list[int]]:
     """Yields lists of row numbers, longest rows first, each within the token budget when padded.
 
@@ -119,11 +131,13 @@ def micro_batches(
         numbers: of the rows to run; None means all.
         extra: positions that each row will grow by.
         beams: copies of each row.
+        budget: padded positions of a batch; None is MAX_BATCH_TOKENS.
     """
+    most = budget or MAX_BATCH_TOKENS
     part: list[int] = []
     for i in sorted(range(len(rows)) if numbers is None else numbers, key=lambda i: -len(rows[i])):
         size = (len(rows[part[0] if part else i]) + extra) * beams
-        if part and size * (len(part) + 1) > MAX_BATCH_TOKENS:
+        if part and size * (len(part) + 1) > most:
             yield part
             part = []
         part.append(i)

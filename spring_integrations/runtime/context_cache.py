@@ -19,7 +19,15 @@ from transformers import DynamicCache
 
 from spring_integrations.errors import SettingsError
 from spring_integrations.runtime.backbone import Backbone
-from spring_integrations.runtime.batching import accepts, forward, pad, pad_for
+from spring_integrations.runtime.batching import (
+    accepts,
+    forward,
+    input_device,
+    micro_batches,
+    pad,
+    pad_for,
+    read_budget,
+)
 
 DEFAULT_MAX_BYTES = 1 << 30
 
@@ -133,32 +141,41 @@ def make_batch(
         rows: ids of the prompts.
         contexts: ids of their contexts. Text is split otherwise around virtual tokens than without
             them, so a row may begin otherwise; then the beginning that both share is taken.
-        cache: where contexts are kept; None, or a row without a context, makes a plain batch.
+        cache: where contexts are kept; None keeps none. A row without a context makes a plain batch.
         room: how many ids will be generated.
     """
+    if cache is None or not all(contexts):
+        if len(rows) == 1 or input_device(backbone).type != "cpu":
+            return Batch(*pad(rows, backbone.pad_id))
+        # As if all but the last id were context: a CPU reads rows faster a few at a time than in one large batch.
+        contexts, cache = [row[:-1] for row in rows], None
     shared = [_shared_length(context, row) for context, row in zip(contexts, rows, strict=True)]
-    if cache is None or not all(shared):
+    if not all(shared):
         return Batch(*pad(rows, backbone.pad_id))
     head, head_mask = pad([row[:n] for row, n in zip(rows, shared, strict=True)], backbone.pad_id)
     rest, rest_mask = pad([row[n:] for row, n in zip(rows, shared, strict=True)], backbone.pad_id)
     if prefix_cache_obstacle(backbone, head.shape[1] + rest.shape[1] + room):
         return Batch(*pad(rows, backbone.pad_id))
-    past = _stack(backbone, _context_layers(backbone, contexts, cache), shared)
+    past = _stack(backbone, _read(backbone, contexts, cache), shared)
     return Batch(torch.cat([head, rest], 1), torch.cat([head_mask, rest_mask], 1), past)
 
 
 @torch.inference_mode()
-def _context_layers(backbone: Backbone, contexts: Sequence[list[int]], cache: ContextCache) -> list[Layers]:
-    """Returns keys and values of contexts, each computed once."""
+def _read(backbone: Backbone, contexts: Sequence[list[int]], cache: ContextCache | None) -> list[Layers]:
+    """Returns keys and values of contexts, each computed once and kept if there is a cache."""
     keys = [tuple(context) for context in contexts]
+    known: dict[tuple[int, ...], Layers] = {}
     with backbone.lock:
-        known = {key: layers for key in dict.fromkeys(keys) if (layers := cache.get(backbone, key))}
-        if missing := [list(key) for key in dict.fromkeys(keys) if key not in known]:
+        if cache is not None:
+            known = {key: layers for key in dict.fromkeys(keys) if (layers := cache.get(backbone, key))}
+        missing = [list(key) for key in dict.fromkeys(keys) if key not in known]
+        for part in micro_batches(missing, budget=read_budget(backbone)):
             made = DynamicCache(config=backbone.model.config)
-            forward(backbone, *pad_for(backbone, missing), cache=made)
-            for context, layers in zip(missing, _split(made, [len(c) for c in missing]), strict=True):
-                cache.put(backbone, context, layers)
-                known[tuple(context)] = layers
+            forward(backbone, *pad_for(backbone, [missing[i] for i in part]), cache=made)
+            for i, layers in zip(part, _split(made, [len(missing[i]) for i in part]), strict=True):
+                if cache is not None:
+                    cache.put(backbone, missing[i], layers)
+                known[tuple(missing[i])] = layers
     return [known[key] for key in keys]
 
 

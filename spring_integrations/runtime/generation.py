@@ -29,7 +29,14 @@ from transformers import (
 )
 
 from spring_integrations.runtime.backbone import Backbone
-from spring_integrations.runtime.batching import forward, input_device, last_positions, micro_batches, pad_for
+from spring_integrations.runtime.batching import (
+    forward,
+    input_device,
+    last_positions,
+    micro_batches,
+    pad_for,
+    read_budget,
+)
 from spring_integrations.runtime.context_cache import Batch, ContextCache, make_batch
 from spring_integrations.runtime.detokenize import Completion, Reader, Stream
 from spring_integrations.runtime.room import check_beams_fit
@@ -139,7 +146,7 @@ def score(backbone: Backbone, prompts: Sequence[list[int]], answers: Sequence[li
     """Returns log p(answer | prompt) in nats for each pair, summed over the answer's tokens."""
     rows = [p + a for p, a in zip(prompts, answers, strict=True)]
     results = [0.0] * len(rows)
-    for part in micro_batches(rows):
+    for part in micro_batches(rows, budget=read_budget(backbone)):
         keep = max(len(answers[i]) for i in part) + 1
         logits = forward(backbone, *pad_for(backbone, [rows[i] for i in part]), keep=keep)
         logits = logits.float().log_softmax(-1).cpu()
