@@ -275,7 +275,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="JSON lines, gzipped; default: the demo corpus")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--tokens", help="tokens file; default: the model's own")
-    parser.add_argument("--engines", default=",".join(start.ENGINES), help="with commas between them")
+    engines = "with commas between them; none: what runs in this process alone"
+    parser.add_argument("--engines", default=",".join(start.ENGINES), help=engines)
     parser.add_argument("--parts", default=",".join(PARTS), help="with commas between them")
     parser.add_argument("--questions", type=int, default=200, help="of the agreement")
     parser.add_argument("--callers", type=int, default=4, help="at once, for the agreement")
@@ -286,7 +287,7 @@ def options() -> argparse.Namespace:
     args = parser.parse_args()
     if args.quick:
         args.engines, args.parts, args.questions, args.timed = "transformers", "agreement", QUICK_QUESTIONS, 1
-    args.engines = names_in(parser, args.engines, start.ENGINES, "engine")
+    args.engines = [] if args.engines == "none" else names_in(parser, args.engines, start.ENGINES, "engine")
     args.parts = names_in(parser, args.parts, PARTS, "part")
     for engine in args.engines:
         if reason := start.missing(engine):

@@ -42,6 +42,20 @@ class NotingEmbedder(CountingEmbedder):
         return vectors
 
 
+class NamedEmbedder(CountingEmbedder):
+    """Notes in a file which process embeds, and takes its time."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__()
+        self._log = log
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        with self._log.open("a", encoding="utf-8") as notes:
+            notes.write(f"{os.getpid()}\n")
+        time.sleep(3 / LIMIT * len(texts))
+        return super().embed_documents(texts)
+
+
 def noted(log: Path) -> int:
     """How many texts were embedded."""
     return sum(map(int, log.read_text(encoding="utf-8").split())) if log.exists() else 0

@@ -52,7 +52,9 @@ class Stream:
             make: called in each worker.
             cluster: says how many workers, and what each has.
         """
-        pool = require("ray.data", extra="ray").ActorPoolStrategy(size=cluster.workers)
+        data = require("ray.data", extra="ray")
+        # One item at a time: a worker that is up first would take all of a short stream, and the others none.
+        pool = data.ActorPoolStrategy(size=cluster.workers, max_tasks_in_flight_per_actor=1)
         needs = {"num_cpus": cluster.threads} | ({"num_gpus": cluster.gpus} if cluster.gpus else {})
         self._data = self._map(_Worker, compute=pool, fn_constructor_args=(make, cluster.threads), **needs)
         return self
