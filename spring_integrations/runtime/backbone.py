@@ -195,7 +195,8 @@ class Backbone:
             model = cls._loader.from_pretrained(source, config=config, **weights)
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise BackboneError(_load_failure(source, cls._kind, error)) from error
-        if model.device.type == "cpu" and is_slow_here(model.dtype):
+        quantized = getattr(model, "is_quantized", False)
+        if model.device.type == "cpu" and not quantized and is_slow_here(model.dtype):
             if named and options.dtype == "auto":
                 model = model.float()
             else:
