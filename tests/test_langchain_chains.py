@@ -50,9 +50,14 @@ def prompts_seen(llm: SpringHFLLM, monkeypatch: pytest.MonkeyPatch) -> list[str]
     backbone, words = llm.model.backbone, llm.model.tokenizer
     original, size = backbone.generate, backbone.config.vocab_size
 
+    known: list[list[int]] = []
+
     def spy(**kwargs: Any) -> Any:
         for row, mask in zip(kwargs["input_ids"].tolist(), kwargs["attention_mask"].tolist(), strict=True):
             ids = [i for i, real in zip(row, mask, strict=True) if real]
+            if any(len(other) < len(ids) and ids[: len(other)] == other for other in known):
+                continue  # a batch that goes on with its answers
+            known.append(ids)
             at = next((n for n, i in enumerate(ids) if i >= size), len(ids))
             after = [i for i in ids[at:] if i < size]
             bar = "|" * (len(ids) - at - len(after))
