@@ -23,7 +23,10 @@ READERS = (partial(numbered, COUNT // 2), partial(numbered, COUNT // 2, COUNT //
 
 
 class NotingEmbedder(CountingEmbedder):
-    """Notes in a file how many texts it embeds; dies once, after so many of its calls, if there is no file for that."""
+    """Notes in a file how many texts it embeds, and in which process.
+
+    It dies once, after so many of its calls, if there is no file for that.
+    """
 
     batch_size = 10
 
@@ -35,30 +38,26 @@ class NotingEmbedder(CountingEmbedder):
         vectors = super().embed_documents(texts)
         time.sleep(self._seconds)
         with self._log.open("a", encoding="utf-8") as notes:
-            notes.write(f"{len(texts)}\n")
+            notes.write(f"{len(texts)} {os.getpid()}\n")
         if self._died is not None and len(self.given) == 3 and not self._died.exists():
             self._died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return vectors
 
 
-class NamedEmbedder(CountingEmbedder):
-    """Notes in a file which process embeds, and takes its time."""
-
-    def __init__(self, log: Path) -> None:
-        super().__init__()
-        self._log = log
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        with self._log.open("a", encoding="utf-8") as notes:
-            notes.write(f"{os.getpid()}\n")
-        time.sleep(3 / LIMIT * len(texts))
-        return super().embed_documents(texts)
-
-
 def noted(log: Path) -> int:
     """How many texts were embedded."""
-    return sum(map(int, log.read_text(encoding="utf-8").split())) if log.exists() else 0
+    return sum(texts for texts, _ in _notes(log))
+
+
+def embedding_processes(log: Path) -> set[int]:
+    """The processes that embedded them."""
+    return {process for _, process in _notes(log)}
+
+
+def _notes(log: Path) -> list[tuple[int, int]]:
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [(int(texts), int(process)) for texts, process in map(str.split, lines)]
 
 
 def small_writes() -> None:

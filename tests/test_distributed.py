@@ -16,7 +16,7 @@ import chromadb.api.client
 import cluster_kit
 import numpy as np
 import pytest
-from cluster_kit import COUNT, LIMIT, READERS, NamedEmbedder, NotingEmbedder, noted
+from cluster_kit import COUNT, LIMIT, READERS, NotingEmbedder, embedding_processes, noted
 from evaluation_kit import QUESTIONS, index
 from langchain_core.vectorstores import InMemoryVectorStore
 from retrieval_kit import ChromaServer, CountingEmbedder, numbered
@@ -111,10 +111,9 @@ def test_the_store_is_that_of_one_process_and_nothing_is_embedded_twice(address,
 
 def test_workers_share_a_stream_that_is_short(address, tmp_path, small_writes):
     store = PassageStore.open(tmp_path / "store", CountingEmbedder())
-    few = [partial(numbered, 4 * LIMIT)]
-    assert ingest_distributed(few, store, partial(NamedEmbedder, tmp_path / "log"), cluster=TWO) == 4 * LIMIT
-    processes = (tmp_path / "log").read_text(encoding="utf-8").split()
-    assert len({*processes}) == 2
+    few, make = [partial(numbered, 4 * LIMIT)], partial(NotingEmbedder, tmp_path / "log", seconds=1.5)
+    assert ingest_distributed(few, store, make, cluster=TWO) == 4 * LIMIT
+    assert len(embedding_processes(tmp_path / "log")) == 2
 
 
 def test_a_worker_is_killed_and_nothing_is_lost_or_twice(address, alone, tmp_path, small_writes):

@@ -6,6 +6,7 @@ question. They serve the next question on the same passages, another k, and the 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,7 +23,6 @@ from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.runtime.batching import (
     accepts,
     forward,
-    input_device,
     micro_batches,
     pad,
     pad_for,
@@ -141,14 +141,15 @@ def make_batch(
         rows: ids of the prompts.
         contexts: ids of their contexts. Text is split otherwise around virtual tokens than without
             them, so a row may begin otherwise; then the beginning that both share is taken.
-        cache: where contexts are kept; None keeps none. A row without a context makes a plain batch.
+        cache: where contexts are kept; with None, or a row without a context, none is, and rows that are not too
+            much to be read at once make a plain batch.
         room: how many ids will be generated.
     """
     if cache is None or not all(contexts):
-        if len(rows) == 1 or input_device(backbone).type != "cpu":
+        if len(rows) == 1 or len(rows) * max(map(len, rows)) <= read_budget(backbone):
             return Batch(*pad(rows, backbone.pad_id))
-        # As if all but the last id were context: a CPU reads rows faster a few at a time than in one large batch.
-        contexts, cache = [row[:-1] for row in rows], None
+        # Too much to read at once: as if all but the last id were context, in a cache of this batch's own.
+        contexts, cache = [row[:-1] for row in rows], ContextCache(sys.maxsize)
     shared = [_shared_length(context, row) for context, row in zip(contexts, rows, strict=True)]
     if not all(shared):
         return Batch(*pad(rows, backbone.pad_id))
@@ -156,26 +157,24 @@ def make_batch(
     rest, rest_mask = pad([row[n:] for row, n in zip(rows, shared, strict=True)], backbone.pad_id)
     if prefix_cache_obstacle(backbone, head.shape[1] + rest.shape[1] + room):
         return Batch(*pad(rows, backbone.pad_id))
-    past = _stack(backbone, _read(backbone, contexts, cache), shared)
+    past = _stack(backbone, _context_layers(backbone, contexts, cache), shared)
     return Batch(torch.cat([head, rest], 1), torch.cat([head_mask, rest_mask], 1), past)
 
 
 @torch.inference_mode()
-def _read(backbone: Backbone, contexts: Sequence[list[int]], cache: ContextCache | None) -> list[Layers]:
-    """Returns keys and values of contexts, each computed once and kept if there is a cache."""
+def _context_layers(backbone: Backbone, contexts: Sequence[list[int]], cache: ContextCache) -> list[Layers]:
+    """Returns keys and values of contexts, each computed once."""
     keys = [tuple(context) for context in contexts]
-    known: dict[tuple[int, ...], Layers] = {}
     with backbone.lock:
-        if cache is not None:
-            known = {key: layers for key in dict.fromkeys(keys) if (layers := cache.get(backbone, key))}
+        known = {key: layers for key in dict.fromkeys(keys) if (layers := cache.get(backbone, key))}
         missing = [list(key) for key in dict.fromkeys(keys) if key not in known]
         for part in micro_batches(missing, budget=read_budget(backbone)):
+            read = [missing[i] for i in part]
             made = DynamicCache(config=backbone.model.config)
-            forward(backbone, *pad_for(backbone, [missing[i] for i in part]), cache=made)
-            for i, layers in zip(part, _split(made, [len(missing[i]) for i in part]), strict=True):
-                if cache is not None:
-                    cache.put(backbone, missing[i], layers)
-                known[tuple(missing[i])] = layers
+            forward(backbone, *pad_for(backbone, read), cache=made)
+            for context, layers in zip(read, _split(made, [len(c) for c in read]), strict=True):
+                cache.put(backbone, context, layers)
+                known[tuple(context)] = layers
     return [known[key] for key in keys]
 
 
