@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from test_cli import assert_one_line_error, spring_rag
+from typer.testing import CliRunner
 
 from spring_integrations import SpringModel, SpringTokens
+from spring_integrations.cli import app
 from spring_integrations.demo import load_demo, model
 from spring_integrations.demo.model import DEMO, find_weights
 from spring_integrations.errors import BackboneError, MissingExtraError
@@ -164,3 +166,16 @@ def test_its_tokens_call_up_short_answers_from_the_passages(demo_model: SpringMo
         for k in (0, demo_model.k)
     }
     assert found[demo_model.k] > found[0]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_it_is_served_as_it_is_loaded_here(monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: not slow)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(os, "chdir", lambda _: None)
+    started: list[str] = []
+    monkeypatch.setattr(os, "execv", lambda _, command: started.extend(command))
+    result = CliRunner().invoke(app, ["serve", "--k", "2", "--", "--log-level", "error"])
+    assert result.exit_code == 0, result.output
+    assert started[-2:] == ["--log-level", "error"]
+    assert started[-4:-2] == (["--dtype", "float32"] if slow else ["--port", "8000"])

@@ -198,6 +198,17 @@ def test_small_k_come_more_often_when_drawn_log_uniformly() -> None:
     assert 0.55 < sum(counts[k] for k in range(1, 11)) / 2000 < 0.67
 
 
+def test_a_sandwich_has_all_tokens_in_every_step() -> None:
+    config = TrainConfig(n=50, k_draw="sandwich", k_samples=2, epochs=16000)
+    data = TrainingSet([Example("q", ("a",), ("p",))], config)
+    steps = [data[i].ks for i in range(0, 16000, 8)]
+    assert {ks[0] for ks in steps} == {50}
+    assert {len(ks) for ks in steps} == {2}
+    assert 0.14 < Counter(ks[1] for ks in steps)[1] / 2000 < 0.21
+    with pytest.raises(SettingsError, match="k_samples=1; give 2 or more"):
+        TrainConfig(k_draw="sandwich")
+
+
 def test_all_layouts_train_and_are_evaluated(tmp_path: Path) -> None:
     examples = [Example(QUESTION, ("Lima",), tuple(PASSAGES)), Example("where is the river", ("Peru",), ("In Peru.",))]
     config = TrainConfig(n=4, epochs=8, batch_size=2, learning_rate=0.05, layouts=LAYOUTS, max_new_tokens=2)

@@ -34,7 +34,7 @@ from spring_integrations.prompts import RagPrompt
 from spring_integrations.runtime.encoding import PromptEncoder
 from spring_integrations.runtime.line import Line
 from spring_integrations.runtime.loading import LoadArguments, LoadOptions, is_slow_here
-from spring_integrations.runtime.named import model_names, named_model
+from spring_integrations.runtime.named import in_float32_here, model_names, named_model
 from spring_integrations.text import storable
 from spring_integrations.tokens import SpringTokens
 
@@ -196,10 +196,10 @@ class Backbone:
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise BackboneError(_load_failure(source, cls._kind, error)) from error
         quantized = getattr(model, "is_quantized", False)
-        if model.device.type == "cpu" and not quantized and is_slow_here(model.dtype):
-            if named and options.dtype == "auto":
+        if model.device.type == "cpu" and not quantized:
+            if options.dtype == "auto" and in_float32_here(model_id):
                 model = model.float()
-            else:
+            elif is_slow_here(model.dtype):
                 log.warning(_SLOW, model_id, str(model.dtype).removeprefix("torch."))
         return cls(model, tokenizer, model_id)
 

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import torch
+
+from spring_integrations.runtime.loading import is_slow_here
+
 GROUP = "spring_integrations.models"
 
 
@@ -32,6 +36,11 @@ def named_model(model_id: str) -> NamedModel | None:
         model: NamedModel = entry.load()
         return model
     return None
+
+
+def in_float32_here(model_id: str) -> bool:
+    """Returns whether a model is a named one on a CPU that is slow in 16 bits, where its weights are loaded widened."""
+    return named_model(model_id) is not None and is_slow_here(torch.bfloat16)
 
 
 def model_names() -> list[str]:

@@ -13,7 +13,7 @@ from spring_integrations.prompts.stock import LAYOUTS, Layout
 TrainMethod = Literal["spring", "spring-fixed", "prompt", "prefix", "lora", "full"]
 Precision = Literal["bf16", "fp16"]
 PassageOrder = Literal["shuffled", "retrieved"]
-KDraw = Literal["uniform", "log-uniform"]
+KDraw = Literal["uniform", "log-uniform", "sandwich"]
 
 INIT_TEXT = "text"
 INIT_VOCABULARY = "vocabulary"
@@ -48,8 +48,9 @@ class TrainConfig:
     k_draw: KDraw = field(
         default="uniform",
         metadata={
-            "help": "How k is drawn: uniform, as in the paper, or log-uniform, where small ones come more often (of "
-            "n = 50, k = 1 in 18 % of the draws and k up to 10 in 61 %).",
+            "help": "How k is drawn: uniform, as in the paper; log-uniform, where small ones come more often (of n = 50, "
+            "k = 1 in 18 % of the draws and k up to 10 in 61 %); or sandwich, n itself in every step and the other "
+            "k_samples - 1 log-uniform (needs k_samples of 2 or more).",
             "choices": KDraw,
         },
     )
@@ -144,6 +145,10 @@ class TrainConfig:
             raise SettingsError(msg)
         if self.k_samples > 1 and self.method != "spring":
             msg = f"k_samples={self.k_samples} needs method='spring'; {self.method!r} has one k only"
+            raise SettingsError(msg)
+
+        if self.k_draw == "sandwich" and self.k_samples < 2:
+            msg = f"k_draw='sandwich' draws n and at least one other k, got k_samples={self.k_samples}; give 2 or more"
             raise SettingsError(msg)
 
     def accumulation(self, processes: int) -> tuple[int, int]:

@@ -83,14 +83,20 @@ class TrainingSet(Dataset[Drawn]):
         return Drawn(example.question, prompt, rng.choice(example.targets), self._ks(index // config.batch_size))
 
     def _ks(self, step: int) -> tuple[int, ...]:
-        """Draws the k of a step from 1…n, uniformly or log-uniformly; with fixed k, n."""
+        """Draws the k of a step from 1…n; with fixed k, n.
+
+        Always training the largest beside random ones is the sandwich rule of slimmable networks (Yu and Huang 2019,
+        arXiv 1903.05134, section 3.2), without its smallest.
+        """
         config = self._config
         if config.method != "spring":
             return (config.n,)
         rng = random.Random(f"{config.seed}/k/{step}")
-        if config.k_draw == "log-uniform":
-            return tuple(int(math.exp(rng.uniform(0, math.log(config.n + 1)))) for _ in range(config.k_samples))
-        return tuple(rng.randint(1, config.n) for _ in range(config.k_samples))
+        if config.k_draw == "uniform":
+            return tuple(rng.randint(1, config.n) for _ in range(config.k_samples))
+        always = (config.n,) if config.k_draw == "sandwich" else ()
+        drawn = range(config.k_samples - len(always))
+        return always + tuple(int(math.exp(rng.uniform(0, math.log(config.n + 1)))) for _ in drawn)
 
     def _order(self, epoch: int) -> torch.Tensor:
         if epoch not in self._orders:
