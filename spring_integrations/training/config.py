@@ -48,9 +48,9 @@ class TrainConfig:
     k_draw: KDraw = field(
         default="uniform",
         metadata={
-            "help": "How k is drawn: uniform, as in the paper; log-uniform, where small ones come more often (of n = 50, "
-            "k = 1 in 18 % of the draws and k up to 10 in 61 %); or sandwich, n itself in every step and the other "
-            "k_samples - 1 log-uniform (needs k_samples of 2 or more).",
+            "help": "How k is drawn: uniform, as in the paper; log-uniform, where small ones come more often (of "
+            "n = 50, k = 1 in 18 % of the draws and k up to 10 in 61 %); or sandwich, n itself in every step and the "
+            "other k_samples - 1 log-uniform (needs k_samples of 2 or more).",
             "choices": KDraw,
         },
     )
