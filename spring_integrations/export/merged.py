@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from spring_integrations.errors import StorageError
+from spring_integrations.errors import BackboneError, StorageError
 from spring_integrations.export.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint
 from spring_integrations.export.head import BIAS, HeadKind, HeadRow, losing_row
 from spring_integrations.export.words import load_words, with_references
@@ -57,6 +57,22 @@ class Exported:
     tokens: str
     head: HeadKind
     highest: float | None
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> Exported:
+        """Reads what an export says of itself.
+
+        Raises:
+            BackboneError: if the folder is no export.
+        """
+        try:
+            return cls(**json.loads((Path(folder) / FACTS_FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            msg = (
+                f"{str(folder)!r} is no export, as it has no readable {FACTS_FILE} ({type(error).__name__}); make one "
+                "with spring-rag export"
+            )
+            raise BackboneError(msg) from error
 
 
 def export_checkpoint(

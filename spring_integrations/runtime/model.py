@@ -224,7 +224,7 @@ class SpringModel:
             own["k"] = None
         else:
             own["on_other_backbone"] = "ignore"  # checked when this model was made
-        changed = SpringModel(self._backbone, **own | changes)
+        changed = type(self)(self._backbone, **own | changes)
         if "tokens" not in changes:
             changed._once = self._once
         return changed
@@ -264,10 +264,7 @@ class SpringModel:
             SettingsError: for an unknown setting or an impossible value, also an answer longer than the window, or
                 more beams than there is memory for.
         """
-        listed = check_prompts(prompts, (str, RagPrompt))
-        wanted = self.settings.with_changes(settings)
-        check_answer_fits(self._backbone, wanted.max_new_tokens)
-        encoded = [self._encode(p, k, wanted.max_new_tokens) for p in listed]
+        encoded, wanted = self.encoded(prompts, k, settings)
         rows, contexts = [e.ids for e in encoded], [e.context for e in encoded]
         done = waiting.generate(self._backbone, rows, wanted, contexts=contexts, cache=self.context_cache)
         return [result(e, c) for e, c in zip(encoded, done, strict=True)]
@@ -285,9 +282,7 @@ class SpringModel:
             k: virtual tokens; None means those of the model.
             settings: fields of `GenerationSettings`.
         """
-        wanted = self.settings.with_changes(settings)
-        check_answer_fits(self._backbone, wanted.max_new_tokens)
-        encoded = self._encode(prompt, k, wanted.max_new_tokens)
+        (encoded,), wanted = self.encoded([prompt], k, settings)
         ids, context = encoded.ids, encoded.context
         pieces = generation.stream(self._backbone, ids, wanted, context=context, cache=self.context_cache)
         return results(encoded, pieces)
@@ -321,6 +316,15 @@ class SpringModel:
     def count_tokens(self, text: str) -> int:
         """Returns the number of tokens of a text, special tokens not counted."""
         return len(self._backbone.text_ids(text))
+
+    def encoded(
+        self, prompts: str | RagPrompt | Sequence[str | RagPrompt], k: int | None, settings: dict[str, Any]
+    ) -> tuple[list[Encoded], GenerationSettings]:
+        """Returns prompts as ids, and the settings of a call; arguments and errors are those of `generate`."""
+        listed = check_prompts(prompts, (str, RagPrompt))
+        wanted = self.settings.with_changes(settings)
+        check_answer_fits(self._backbone, wanted.max_new_tokens)
+        return [self._encode(p, k, wanted.max_new_tokens) for p in listed], wanted
 
     def _encode(self, prompt: str | RagPrompt, k: int | None, room: int) -> Encoded:
         (prompt,) = check_prompts([prompt], (str, RagPrompt))

@@ -1,0 +1,32 @@
+"""Run in vLLM's environment: asks an export through engines in the workers of a Ray cluster.
+
+python engine_driver.py EXPORT OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from evaluation_kit import QUESTIONS, index
+
+from spring_integrations.distributed import RayCluster, answer_distributed
+from spring_integrations.evaluation import plain_systems, token_systems
+from spring_integrations.evaluation.systems import System
+from spring_integrations.export import EngineModel
+
+MAX_NEW_TOKENS = 8
+
+
+def systems(folder: str) -> Sequence[System]:
+    engine = {"dtype": "float32", "max_model_len": 1024, "enforce_eager": True}
+    model = EngineModel.open(folder, engine=engine)
+    made = {"max_new_tokens": MAX_NEW_TOKENS}
+    return [*plain_systems(model, **made), *token_systems(model, "SPRING", (10, 50), **made)]
+
+
+if __name__ == "__main__":
+    export, out = sys.argv[1:]
+    asked = {"retrievers": {"bm25": index()}, "passages": (2,)}
+    answer_distributed(QUESTIONS, partial(systems, export), out, cluster=RayCluster(workers=1), **asked)
