@@ -320,7 +320,13 @@ class SpringModel:
     def encoded(
         self, prompts: str | RagPrompt | Sequence[str | RagPrompt], k: int | None, settings: dict[str, Any]
     ) -> tuple[list[Encoded], GenerationSettings]:
-        """Returns prompts as ids, and the settings of a call; arguments and errors are those of `generate`."""
+        """Returns what the model is to read for each prompt, and the settings of a call; errors are those of `generate`.
+
+        Args:
+            prompts: one or several prompts.
+            k: virtual tokens to use; None means this model's k.
+            settings: fields of `GenerationSettings` that differ for this call.
+        """
         listed = check_prompts(prompts, (str, RagPrompt))
         wanted = self.settings.with_changes(settings)
         check_answer_fits(self._backbone, wanted.max_new_tokens)
