@@ -320,7 +320,7 @@ class SpringModel:
     def encoded(
         self, prompts: str | RagPrompt | Sequence[str | RagPrompt], k: int | None, settings: dict[str, Any]
     ) -> tuple[list[Encoded], GenerationSettings]:
-        """Returns what the model is to read for each prompt, and the settings of a call; errors are those of `generate`.
+        """Returns what the model reads for each prompt, and the settings of a call; errors are those of `generate`.
 
         Args:
             prompts: one or several prompts.
