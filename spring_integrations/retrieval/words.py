@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -110,17 +110,17 @@ class Words:
         kind = self.tokenizer if hasattr(self.tokenizer, "__qualname__") else type(self.tokenizer)
         return f"{kind.__module__}:{kind.__qualname__}"
 
-    def of_passages(self, texts: Iterable[str]) -> list[list[str]]:
-        """Returns the words of passages."""
+    def of_passages(self, texts: Iterable[str]) -> Iterator[list[str]]:
+        """Yields the words of each passage: those of a large corpus are many times its size."""
         return self._split(texts, alone=True)
 
     def of_queries(self, texts: Iterable[str]) -> list[list[str]]:
         """Returns the words of questions, which are looked up among those of passages."""
-        return self._split(texts, alone=False)
+        return list(self._split(texts, alone=False))
 
     def as_settings(self) -> dict[str, Any]:
         """Returns what an index keeps of this, the words of a sample among it."""
-        sample = self.of_passages([_PROBE])[0]
+        (sample,) = self.of_passages([_PROBE])
         return {"language": self.language, "stemmer": self.stemmer, "tokenizer": self.name, "sample": sample}
 
     @classmethod
@@ -150,16 +150,15 @@ class Words:
             raise DataError(msg)
         return words
 
-    def _split(self, texts: Iterable[str], *, alone: bool) -> list[list[str]]:
+    def _split(self, texts: Iterable[str], *, alone: bool) -> Iterator[list[str]]:
         if self.tokenizer is not None:
-            return [[storable(word) for word in self.tokenizer(storable(text)) if word] for text in texts]
+            yield from ([storable(word) for word in self.tokenizer(storable(text)) if word] for text in texts)
+            return
         stop_words = _stop_words(self.language)
         stem = _stemmer(self.language) if self.stemmer else None
-        split = []
         for text in texts:
             words = [word for word in _words(self._folded(text), alone=alone) if word not in stop_words]
-            split.append(stem(words) if stem else words)
-        return split
+            yield stem(words) if stem else words
 
     def _folded(self, text: str) -> str:
         if self.language == "tr":
