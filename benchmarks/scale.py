@@ -170,7 +170,7 @@ def rate(search: Callable[[str], Any]) -> float:
     return len(asked) / timed(lambda: [search(question) for question in asked])[0]
 
 
-# --- each in a process of its own ---
+# --- each in a process of its own, but for a quick look ---
 
 BM25 = {"ours": one_index, "shards": shards, "bm25s": bare}
 
@@ -185,25 +185,32 @@ def run_one(what: str, count: int) -> dict[str, float]:
     return figures | {"peak_mb": peak * 1024 / 1e6}
 
 
-def measured(what: str, count: int) -> dict[str, float]:
-    """Runs one thing in a process of its own; prints and returns its figures."""
+def run_apart(what: str, count: int) -> dict[str, float]:
+    """Returns the figures of one run in a process of its own."""
     command = [sys.executable, __file__, "--one", what, "--count", str(count)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures = {name: round(value, 2) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measured(what: str, count: int, args: argparse.Namespace) -> dict[str, float]:
+    """Runs one thing; prints and returns its figures."""
+    found = (run_one if args.quick else run_apart)(what, count)
+    figures = {name: round(value, 2) for name, value in found.items()}
     print(f"{what:8} {count:>9,}  {figures}", flush=True)
     return figures
 
 
-def memory(count: int) -> dict[str, Any]:
+def memory(count: int, _: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Returns how memory grows with the passages."""
-    grown = {what: measured(what, count)["mb"] for what in ("model", "none")}
+    grown = {what: measured(what, count, args)["mb"] for what in ("model", "none")}
     per_100k = round((grown["model"] - grown["none"]) / (0.9 * count) * 100_000)
     return {"growth_mb_per_100k": per_100k, "grown_mb": grown, "ingested": count}
 
 
-def bm25(count: int) -> dict[str, Any]:
+def bm25(count: int, _: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Returns what BM25 costs."""
-    return {"bm25": {what: measured(what, count) for what in BM25}, "bm25_passages": count}
+    return {"bm25": {what: measured(what, count, args) for what in BM25}, "bm25_passages": count}
 
 
 # --- on a cluster ---
@@ -235,8 +242,8 @@ def ray_kills(count: int, folder: Path, _: argparse.Namespace) -> dict[str, Any]
 Part = Callable[[int, Path, argparse.Namespace], dict[str, Any]]
 # name: (how many, how many with --quick, what does it)
 PARTS: dict[str, tuple[int, int, Part]] = {
-    "memory": (200_000, 400, lambda count, _, __: memory(count)),
-    "bm25": (1_000_000, 2_000, lambda count, _, __: bm25(count)),
+    "memory": (200_000, 400, memory),
+    "bm25": (1_000_000, 2_000, bm25),
     "ray": (6_000, 60, ray_speed),
     "evaluate": (48, 2, ray_evaluation),
     "kills": (20, 1, ray_kills),
