@@ -40,6 +40,9 @@ class StandIn(ModuleType):
         self.engines: list[dict] = []
 
     def LLM(self, model: str, **arguments: object) -> SimpleNamespace:  # noqa: N802 - vLLM's name
+        if unknown := {*arguments} - {"max_model_len", "dtype"}:
+            msg = f"unexpected {unknown}"
+            raise TypeError(msg)
         self.engines.append(arguments)
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
 
@@ -129,11 +132,15 @@ def test_settings_reach_the_engine(vllm: StandIn, exported: Path, monkeypatch: p
         engine.score("Lima", ["x"])
 
 
-def test_what_it_is_not_given_is_said(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_it_is_not_given_is_said(
+    vllm: StandIn, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(BackboneError, match=r"llama' is no export, as it has no readable spring_export\.json"):
         EngineModel.open(tmp_path / "llama")
     with pytest.raises(TokenCountError, match="k=9"):
         EngineModel.open(exported, k=9)
+    with pytest.raises(SettingsError, match=r"does not start on .*'nonsense': 1.*unexpected"):
+        EngineModel.open(exported, engine={"nonsense": 1}).generate("Lima")
     monkeypatch.setitem(sys.modules, "vllm", None)  # as if it were not installed
     with pytest.raises(MissingExtraError, match="pip install vllm"):
         EngineModel.open(exported).generate("Lima")

@@ -56,8 +56,9 @@ class ExportedBackbone(Backbone):
 
     @property
     def window(self) -> int:
-        """Number of positions: the model's, or as many as the engine has."""
-        return min(super().window, int(self._arguments.get("max_model_len") or super().window))
+        """Number of positions: the model's, or as many as the engine is to have."""
+        given = self._arguments.get("max_model_len")
+        return min(super().window, given) if isinstance(given, int) and given > 0 else super().window
 
     def attach(self, tokens: SpringTokens) -> int:
         """Returns the id of the first virtual token.
@@ -75,7 +76,7 @@ class ExportedBackbone(Backbone):
 
         Raises:
             MissingExtraError: if vLLM is not installed.
-            SettingsError: for beam search.
+            SettingsError: for beam search, or if the engine does not start with its arguments.
         """
         if settings.num_beams > 1:
             msg = f"num_beams={settings.num_beams}: a vLLM engine does no beam search here; use num_beams=1"
@@ -92,10 +93,17 @@ class ExportedBackbone(Backbone):
         )
         with self.lock:
             if self._engine is None:
-                self._engine = vllm.LLM(model=self.name, **self._arguments)
+                self._engine = self._started(vllm)
             done = self._engine.generate([{"prompt_token_ids": row} for row in rows], sampling, use_tqdm=False)
         written = [answer.outputs[0] for answer in done]
         return [Completion(reader.text([*w.token_ids]), len(w.token_ids), w.finish_reason) for w in written]
+
+    def _started(self, vllm: Any) -> Any:
+        try:
+            return vllm.LLM(model=self.name, **self._arguments)
+        except (TypeError, ValueError, RuntimeError) as error:
+            msg = f"vLLM does not start on {self.name!r} with engine={self._arguments}: {error}"
+            raise SettingsError(msg) from error
 
 
 class EngineModel(SpringModel):
