@@ -137,6 +137,8 @@ def test_what_it_is_not_given_is_said(
 ) -> None:
     with pytest.raises(BackboneError, match=r"llama' is no export, as it has no readable spring_export\.json"):
         EngineModel.open(tmp_path / "llama")
+    with pytest.raises(SettingsError, match=r"EngineModel\.open\(folder\)"):
+        EngineModel.from_pretrained(str(tmp_path / "llama"))
     with pytest.raises(TokenCountError, match="k=9"):
         EngineModel.open(exported, k=9)
     with pytest.raises(SettingsError, match=r"does not start on .*'nonsense': 1.*unexpected"):

@@ -10,7 +10,7 @@ import importlib
 import os
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import AutoConfig, GenerationConfig
@@ -113,6 +113,18 @@ class EngineModel(SpringModel):
     stream comes in one piece, and answers cannot be scored.
     """
 
+    def __init__(self, backbone: ExportedBackbone, **properties: Any) -> None:
+        """Takes what `open` makes of an export.
+
+        Raises:
+            SettingsError: for any other backbone.
+        """
+        if not isinstance(backbone, ExportedBackbone):
+            msg = "an EngineModel answers from an export; open one with EngineModel.open(folder)"
+            raise SettingsError(msg)
+        super().__init__(backbone, **properties)
+        self._exported = backbone
+
     @classmethod
     def open(
         cls, folder: str | os.PathLike[str], *, engine: Mapping[str, Any] | None = None, **properties: Any
@@ -144,7 +156,7 @@ class EngineModel(SpringModel):
             MissingExtraError: if vLLM is not installed.
         """
         encoded, wanted = self.encoded(prompts, k, settings)
-        done = cast(ExportedBackbone, self.frozen).answer([e.ids for e in encoded], wanted)
+        done = self._exported.answer([e.ids for e in encoded], wanted)
         return [result(e, c) for e, c in zip(encoded, done, strict=True)]
 
     def stream(
