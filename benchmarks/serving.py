@@ -138,10 +138,15 @@ def under_load(asked: Asked, llm: SpringServedLLM) -> dict[str, float]:
     """Returns tokens of answers a second, by number of callers."""
     found = {}
     for callers in CALLERS:
-        prompts = asked.prompts[: max(8, callers)]
+        prompts = [_begun_anew(prompt, callers) for prompt in asked.prompts[: max(8, callers)]]
         answers, seconds = answers_of(llm, prompts, callers)
         found[str(callers)] = round(asked.tokens(answers) / seconds, 1)
     return found
+
+
+def _begun_anew(prompt: RagPrompt, *what: int) -> RagPrompt:
+    """Returns a prompt that begins as no other does, so that no engine has its prefix in a cache."""
+    return RagPrompt(f"{what} {prompt.before}", prompt.after, prompt.boundary)
 
 
 def overhead(asked: Asked, server: start.Server, timed: int) -> float:
@@ -151,7 +156,7 @@ def overhead(asked: Asked, server: start.Server, timed: int) -> float:
     for number, prompt in enumerate(asked.prompts[: timed + 1]):
         seconds = []
         for k, llm in llms.items():
-            new = RagPrompt(f"({number}, {k}) {prompt.before}", prompt.after, prompt.boundary)  # no prefix is cached
+            new = _begun_anew(prompt, number, k)
             began = time.perf_counter()
             llm.invoke(new.marked())
             seconds.append(time.perf_counter() - began)
