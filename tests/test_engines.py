@@ -17,7 +17,7 @@ from typing import Any
 import engine_driver
 import openai
 import pytest
-from evaluation_kit import QUESTIONS, index
+from evaluation_kit import QUESTIONS
 from langchain_classic.chains import RetrievalQA
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAI
@@ -28,7 +28,7 @@ from llama_index_kit import NODES, HashEmbedding
 
 from spring_integrations import MARK, SpringModel, SpringTokens
 from spring_integrations.demo.model import DEMO
-from spring_integrations.evaluation import evaluate, plain_systems, token_systems
+from spring_integrations.evaluation import evaluate
 from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.export import PromptEmbeds
 from spring_integrations.langchain import (
@@ -215,8 +215,8 @@ def test_workers_of_a_cluster_hold_vllm_engines(spring: SpringModel, tmp_path: P
     driver, root = Path(engine_driver.__file__), Path(__file__).parents[1]
     environment = os.environ | {"PYTHONPATH": f"{driver.parent}:{root}", "VLLM_CPU_KVCACHE_SPACE": "1"}
     subprocess.run([python, driver, MERGED, tmp_path / "vllm"], env=environment, check=True, timeout=500)
-    systems = [*plain_systems(spring, max_new_tokens=8), *token_systems(spring, "SPRING", (10, 50), max_new_tokens=8)]
-    whole = evaluate(QUESTIONS, systems, tmp_path / "one", retrievers={"bm25": index()}, passages=(2,)).predictions()
+    systems = engine_driver.systems(spring)
+    whole = evaluate(QUESTIONS, systems, tmp_path / "one", **engine_driver.ASKED).predictions()
     found = RunFolder(tmp_path / "vllm").predictions()
     assert {key: p.text for key, p in found.items()} == {key: p.text for key, p in whole.items()}
     assert len(found) == len(QUESTIONS) * 5

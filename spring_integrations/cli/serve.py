@@ -36,7 +36,7 @@ def serve(
     from spring_integrations.demo.cache import made_once
     from spring_integrations.export import export_checkpoint
     from spring_integrations.export.checkpoint import Checkpoint
-    from spring_integrations.runtime.named import in_float32_here
+    from spring_integrations.runtime.named import in_float32_here, named_model
 
     require("fastapi", extra="serve")  # all three before minutes of work
     require("uvicorn", extra="serve")
@@ -58,7 +58,7 @@ def serve(
     err.print(f"Serving {shown(str(folder))} at {url} as model={name!r} with k = 0 to {len(found)}")
     err.print(f"For many users: vllm serve {shown(str(folder))} --served-model-name {shown(name)}", style="dim")
     given = context.args
-    if in_float32_here(model) and not torch.cuda.is_available():
+    if in_float32_here(named_model(model)) and not torch.cuda.is_available():
         given = ["--dtype", "float32", *given]  # as it is loaded here; the last one counts
     command = [sys.executable, *SERVE, name, "--host", host, "--port", str(port), *given]
     os.chdir(folder.parent)  # transformers serve takes the path as the model's name, and refuses every other

@@ -24,7 +24,7 @@ from spring_integrations.prompts import RagPrompt
 from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.runtime.detokenize import Completion, Reader
 from spring_integrations.runtime.model import SpringModel
-from spring_integrations.runtime.result import Generation, result
+from spring_integrations.runtime.result import Encoded, Generation
 from spring_integrations.runtime.settings import GenerationSettings
 from spring_integrations.tokens import SpringTokens, TokensMetadata
 
@@ -147,18 +147,6 @@ class EngineModel(SpringModel):
         backbone = ExportedBackbone(checkpoint.folder, facts.first_id, tokens, engine or {})
         return cls(backbone, tokens=tokens, **{"on_other_backbone": "ignore"} | properties)
 
-    def generate(
-        self, prompts: str | RagPrompt | Sequence[str | RagPrompt], *, k: int | None = None, **settings: Any
-    ) -> list[Generation]:
-        """Generates an answer for each prompt, in order; arguments and errors are those of `SpringModel`.
-
-        Raises:
-            MissingExtraError: if vLLM is not installed.
-        """
-        encoded, wanted = self.encoded(prompts, k, settings)
-        done = self._exported.answer([e.ids for e in encoded], wanted)
-        return [result(e, c) for e, c in zip(encoded, done, strict=True)]
-
     def stream(
         self, prompt: str | RagPrompt, *, k: int | None = None, **settings: Any
     ) -> Generator[str | Generation, None, None]:
@@ -173,6 +161,9 @@ class EngineModel(SpringModel):
         """Raises SettingsError: the engine is not asked for probabilities."""
         msg = "a vLLM engine is not asked for probabilities here; load the backbone with SpringModel for score()"
         raise SettingsError(msg)
+
+    def _complete(self, encoded: Sequence[Encoded], settings: GenerationSettings) -> list[Completion]:
+        return self._exported.answer([e.ids for e in encoded], settings)
 
 
 def _vllm() -> Any:

@@ -197,7 +197,7 @@ class Backbone:
             raise BackboneError(_load_failure(source, cls._kind, error)) from error
         quantized = getattr(model, "is_quantized", False)
         if model.device.type == "cpu" and not quantized:
-            if options.dtype == "auto" and in_float32_here(model_id):
+            if options.dtype == "auto" and in_float32_here(named):
                 model = model.float()
             elif is_slow_here(model.dtype):
                 log.warning(_SLOW, model_id, str(model.dtype).removeprefix("torch."))

@@ -26,6 +26,7 @@ from spring_integrations.prompts import (
 from spring_integrations.runtime import generation, waiting
 from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone
 from spring_integrations.runtime.context_cache import ContextCache
+from spring_integrations.runtime.detokenize import Completion
 from spring_integrations.runtime.fitting import fit
 from spring_integrations.runtime.loading import LoadArguments
 from spring_integrations.runtime.named import named_model
@@ -264,10 +265,8 @@ class SpringModel:
             SettingsError: for an unknown setting or an impossible value, also an answer longer than the window, or
                 more beams than there is memory for.
         """
-        encoded, wanted = self.encoded(prompts, k, settings)
-        rows, contexts = [e.ids for e in encoded], [e.context for e in encoded]
-        done = waiting.generate(self._backbone, rows, wanted, contexts=contexts, cache=self.context_cache)
-        return [result(e, c) for e, c in zip(encoded, done, strict=True)]
+        encoded, wanted = self._read(check_prompts(prompts, (str, RagPrompt)), k, settings)
+        return [result(e, c) for e, c in zip(encoded, self._complete(encoded, wanted), strict=True)]
 
     def stream(
         self, prompt: str | RagPrompt, *, k: int | None = None, **settings: Any
@@ -282,7 +281,7 @@ class SpringModel:
             k: virtual tokens; None means those of the model.
             settings: fields of `GenerationSettings`.
         """
-        (encoded,), wanted = self.encoded([prompt], k, settings)
+        (encoded,), wanted = self._read([prompt], k, settings)
         ids, context = encoded.ids, encoded.context
         pieces = generation.stream(self._backbone, ids, wanted, context=context, cache=self.context_cache)
         return results(encoded, pieces)
@@ -317,20 +316,18 @@ class SpringModel:
         """Returns the number of tokens of a text, special tokens not counted."""
         return len(self._backbone.text_ids(text))
 
-    def encoded(
-        self, prompts: str | RagPrompt | Sequence[str | RagPrompt], k: int | None, settings: dict[str, Any]
+    def _read(
+        self, prompts: Sequence[str | RagPrompt], k: int | None, settings: dict[str, Any]
     ) -> tuple[list[Encoded], GenerationSettings]:
-        """Returns what the model reads for each prompt, and the settings of a call; errors are those of `generate`.
-
-        Args:
-            prompts: one or several prompts.
-            k: virtual tokens to use; None means this model's k.
-            settings: fields of `GenerationSettings` that differ for this call.
-        """
-        listed = check_prompts(prompts, (str, RagPrompt))
+        """Returns what the model reads for each prompt, and the settings of a call."""
         wanted = self.settings.with_changes(settings)
         check_answer_fits(self._backbone, wanted.max_new_tokens)
-        return [self._encode(p, k, wanted.max_new_tokens) for p in listed], wanted
+        return [self._encode(p, k, wanted.max_new_tokens) for p in prompts], wanted
+
+    def _complete(self, encoded: Sequence[Encoded], settings: GenerationSettings) -> list[Completion]:
+        """Returns what is written after each prompt."""
+        rows, contexts = [e.ids for e in encoded], [e.context for e in encoded]
+        return waiting.generate(self._backbone, rows, settings, contexts=contexts, cache=self.context_cache)
 
     def _encode(self, prompt: str | RagPrompt, k: int | None, room: int) -> Encoded:
         (prompt,) = check_prompts([prompt], (str, RagPrompt))

@@ -38,9 +38,9 @@ def named_model(model_id: str) -> NamedModel | None:
     return None
 
 
-def in_float32_here(model_id: str) -> bool:
-    """Returns whether a model is a named one on a CPU that is slow in 16 bits, where its weights are loaded widened."""
-    return named_model(model_id) is not None and is_slow_here(torch.bfloat16)
+def in_float32_here(named: NamedModel | None) -> bool:
+    """Returns whether this is a named model on a CPU that is slow in 16 bits, where its weights are loaded widened."""
+    return named is not None and is_slow_here(torch.bfloat16)
 
 
 def model_names() -> list[str]:
