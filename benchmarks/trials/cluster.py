@@ -12,15 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from spring_integrations import Passage
-from spring_integrations.distributed import RayCluster, asking_on, ingest_distributed, systems_of
-from spring_integrations.retrieval import PassageStore
+from spring_integrations.distributed import RayCluster, ingest_distributed
+from spring_integrations.retrieval import BM25Index, PassageStore, iter_passages
 from spring_integrations.retrieval.embedders import Embedder
 
 FEW = 40  # passages of each of the readers of a run that is killed
@@ -35,18 +34,16 @@ def ingest_speed(
 
     The embedder's loading counts, the cluster's start does not.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     seconds = {}
-    for workers in (0, 1, 2):
-        started = time.perf_counter()
-        store = PassageStore.open(folder / str(workers), make())
-        if workers:
-            ingest_distributed([passages], store, make, cluster=RayCluster(workers=workers))
-        else:
-            store.add(passages())
-        seconds[workers] = time.perf_counter() - started
-    torch.set_num_threads(threads)
+    with _one_thread():
+        for workers in (0, 1, 2):
+            started = time.perf_counter()
+            store = PassageStore.open(folder / str(workers), make())
+            if workers:
+                ingest_distributed([passages], store, make, cluster=RayCluster(workers=workers))
+            else:
+                store.add(passages())
+            seconds[workers] = time.perf_counter() - started
     return {
         "ray_vs_single": round(seconds[1] / seconds[0], 3),
         "ray_2_vs_1_workers": round(seconds[1] / seconds[2], 3),
@@ -55,19 +52,31 @@ def ingest_speed(
 
 
 def evaluation(count: int, model: str, tokens: str | None, questions: Path, docs: Path, folder: Path) -> dict[str, Any]:
-    """Evaluates a model in one process and by two workers; returns whether all answers are the same."""
-    from spring_integrations.evaluation import EvaluationConfig, load_questions, run_evaluation
-    from spring_integrations.evaluation.run_folder import RunFolder
+    """Asks a model in one process and by two workers; returns whether all answers are the same."""
+    from spring_integrations.distributed import answer_distributed, systems_of
+    from spring_integrations.evaluation import EvaluationConfig, evaluate, load_questions
+
+    systems = systems_of(EvaluationConfig(model, tokens, max_new_tokens=8, dtype="float32"))
+    asked = load_questions(str(questions), limit=count)
+    shared: dict[str, Any] = {"retrievers": {"bm25": BM25Index.build(iter_passages(docs))}, "batch_size": 4}
+    with _one_thread():
+        alone = evaluate(asked, systems(), folder / "one", **shared).predictions()
+        cluster = RayCluster(workers=2)
+        apart = answer_distributed(asked, systems, folder / "two", cluster=cluster, **shared).predictions()
+    return {"evaluate_ray_equal": alone == apart, "evaluate_ray_answers": len(apart)}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Gives this process's tensors one thread, as each worker has."""
+    import torch  # not above: the drivers and workers below start without it
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    config = EvaluationConfig(model, tokens, docs=docs, batch_size=4, max_new_tokens=8, dtype="float32")
-    asked, found = load_questions(str(questions), limit=count), []
-    for name, ask in (("one", None), ("two", asking_on(RayCluster(workers=2), systems_of(config)))):
-        run_evaluation(asked, config, folder / name, ask=ask)
-        found.append(RunFolder(folder / name).predictions())
-    torch.set_num_threads(threads)
-    return {"evaluate_ray_equal": found[0] == found[1], "evaluate_ray_answers": len(found[1])}
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 # --- kills ---
