@@ -6,9 +6,10 @@
 Ingest: the passages of the `--corpus` files in pieces of some 45 words, embedded by all-MiniLM-L6-v2 in
 batches of 32 and written to a Chroma folder: by `PassageStore`, by LangChain's `Chroma.from_documents`,
 by LlamaIndex's `VectorStoreIndex.from_documents`, and embedded only by `SentenceTransformer.encode`.
-Each runs in a process of its own, which also tells its peak memory. BM25: questions a second for the
-top 10, one question at a time. Recall: questions of `--data` whose passage is among the top k, the
-corpus being the file's passages. What is in bfloat16 is left out on a CPU without instructions for it.
+Each runs in a process of its own, which also tells its peak memory; with `--quick`, all in one.
+BM25: questions a second for the top 10, one question at a time. Recall: questions of `--data` whose
+passage is among the top k, the corpus being the file's passages. What is in bfloat16 is left out on a
+CPU without instructions for it.
 The last line is one JSON object.
 """
 
@@ -112,8 +113,8 @@ def llama_index(passages: list[Passage], folder: str) -> Callable[[], object]:
     return lambda: VectorStoreIndex.from_documents(documents, storage_context=storage, embed_model=embedding)
 
 
-def run_one(way: str, paths: Sequence[Path], size: int) -> None:
-    """Prints seconds and peak memory of one way, models loaded and first batch run before."""
+def run_one(way: str, paths: Sequence[Path], size: int) -> dict[str, float]:
+    """Returns seconds and peak memory of one way, models loaded and first batch run before."""
     passages = pieces(paths)[:size]
     prepare = {"encode": encode, "ours": ours, "bf16": bf16, "langchain": langchain, "llama_index": llama_index}[way]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -124,15 +125,20 @@ def run_one(way: str, paths: Sequence[Path], size: int) -> None:
         work()
         seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    figures = {"seconds": seconds, "mb": peak / 1024, "grown_mb": (peak - before) / 1024}
-    print(json.dumps(figures | {"passages": len(passages)}))
+    return {"seconds": seconds, "mb": peak / 1024, "grown_mb": (peak - before) / 1024, "passages": len(passages)}
 
 
-def measured(way: str, paths: Sequence[Path], size: int) -> dict[str, float]:
-    """Runs one way in a process of its own; prints and returns its figures."""
+def run_apart(way: str, paths: Sequence[Path], size: int) -> dict[str, float]:
+    """Returns the same of a process of its own."""
     command = [sys.executable, __file__, "--one", way, "--size", str(size), "--corpus", *map(str, paths)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measured(way: str, size: int, args: argparse.Namespace) -> dict[str, float]:
+    """Runs one way; prints and returns its figures."""
+    figures = (run_one if args.quick else run_apart)(way, args.corpus, size)
     rate = figures["passages"] / figures["seconds"]
     print(f"{way:12} {figures['passages']:>6} {figures['seconds']:>8.1f} s {rate:>7.0f}/s {figures['mb']:>7.0f} MB")
     return figures
@@ -224,13 +230,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=max(SIZES), help="passages of the comparison")
     args = parser.parse_args()
     if args.one:
-        run_one(args.one, args.corpus, args.size)
+        print(json.dumps(run_one(args.one, args.corpus, args.size)))
         return
     if not args.quick and not args.corpus:
         parser.error("give --corpus, or --quick")
     passages = pieces(args.corpus)[: args.size]
-    ways = {way: measured(way, args.corpus, args.size) for way in WAYS}
-    memory = {size: measured("ours", args.corpus, size)["mb"] for size in SIZES if size < len(passages)}
+    ways = {way: measured(way, args.size, args) for way in WAYS}
+    memory = {size: measured("ours", size, args)["mb"] for size in SIZES if size < len(passages)}
     memory[len(passages)] = ways["ours"]["mb"]
     if args.plot:
         plot(memory, args.plot)

@@ -213,15 +213,21 @@ def _split(cache: DynamicCache, lengths: Sequence[int]) -> list[Layers]:
 
 def _stack(backbone: Backbone, rows: Sequence[Layers], lengths: Sequence[int]) -> DynamicCache:
     """Returns a left-padded batch of the first so many positions of each row."""
-    longest = max(lengths)
     cache = DynamicCache(config=backbone.model.config)
     for number in range(len(rows[0])):
         keys, values = (
-            [F.pad(r[number][part][:, :n], (0, 0, longest - n, 0)) for r, n in zip(rows, lengths, strict=True)]
-            for part in (0, 1)
+            _left_padded([r[number][part][:, :n] for r, n in zip(rows, lengths, strict=True)]) for part in (0, 1)
         )
-        cache.update(torch.stack(keys), torch.stack(values), number)
+        cache.update(keys, values, number)
     return cache
+
+
+def _left_padded(rows: Sequence[Tensor]) -> Tensor:
+    """Returns tensors [heads, length, size] as one [rows, heads, longest, size]; a single one is not copied."""
+    if len(rows) == 1:
+        return rows[0][None]
+    longest = max(row.shape[1] for row in rows)
+    return torch.stack([F.pad(row, (0, 0, longest - row.shape[1], 0)) for row in rows])
 
 
 def _bytes(layers: Layers) -> int:
