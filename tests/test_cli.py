@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
+from typer.testing import CliRunner
 
 import spring_integrations
 from spring_integrations import SpringTokens
+from spring_integrations.cli import app
 from spring_integrations.cli.answers import print_pieces
 from spring_integrations.tokens import TokensMetadata
 
@@ -31,6 +33,12 @@ def spring_rag(*arguments: object, paths: Sequence[Path] = ()) -> subprocess.Com
     }
     command = [sys.executable, "-m", "spring_integrations.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=env, check=False, timeout=300)
+
+
+def in_this_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command line without the seconds that a new process takes to import everything."""
+    done = CliRunner(env={"COLUMNS": "160"}).invoke(app, list(map(str, arguments)))
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def assert_one_line_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -93,7 +101,7 @@ def test_ask_takes_retriever_prompt_and_length_with_documents(docs, llama_folder
     facts = re.search(r"^k = 8, boundary = [^,]+, (\d+) prompt tokens, (\d+) answer tokens", done.stdout, re.M)
     assert facts
     assert int(facts.group(2)) <= 2
-    paper = spring_rag(*asked, "--retriever", "bm25", "--max-new-tokens", 2)
+    paper = in_this_process(*asked, "--retriever", "bm25", "--max-new-tokens", 2)
     shorter = re.search(r", (\d+) prompt tokens", paper.stdout)
     assert int(shorter.group(1)) != int(facts.group(1))
     assert "Great lakes" in done.stdout
@@ -102,7 +110,7 @@ def test_ask_takes_retriever_prompt_and_length_with_documents(docs, llama_folder
 def test_compare_shows_plain_and_tokens_and_plain_the_same_plain_answer(docs, llama_folder, tokens_file):
     asked = ("ask", QUESTION, "--docs", docs / "lakes.md", "--model", llama_folder, "--tokens", tokens_file)
     both = spring_rag(*asked, "--compare", "--k", 3)
-    plain = spring_rag(*asked, "--plain")
+    plain = in_this_process(*asked, "--plain")
     assert both.returncode == plain.returncode == 0, both.stderr + plain.stderr
     assert re.findall(r"^k = (\d)", both.stdout, re.M) == ["0", "3"]
     assert re.findall(r"^k = (\d)", plain.stdout, re.M) == ["0"]
@@ -128,7 +136,7 @@ def _answers(stdout: str) -> list[str]:
 )
 def test_impossible_options_are_one_line(docs, llama_folder, tokens_file, options, parts):
     asked = ("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--tokens", tokens_file)
-    assert_one_line_error(spring_rag(*asked, *options), *parts)
+    assert_one_line_error(in_this_process(*asked, *options), *parts)
 
 
 def test_an_empty_question_is_one_line(docs):
@@ -136,24 +144,24 @@ def test_an_empty_question_is_one_line(docs):
 
 
 def test_missing_and_empty_documents_are_one_line(tmp_path):
-    assert_one_line_error(spring_rag("ask", QUESTION, "--docs", tmp_path / "gone"), "gone", ".md and .txt")
+    assert_one_line_error(in_this_process("ask", QUESTION, "--docs", tmp_path / "gone"), "gone", ".md and .txt")
     (tmp_path / "notes.docx").write_bytes(b"x")
-    assert_one_line_error(spring_rag("ask", QUESTION, "--docs", tmp_path), str(tmp_path), ".md and .txt")
+    assert_one_line_error(in_this_process("ask", QUESTION, "--docs", tmp_path), str(tmp_path), ".md and .txt")
 
 
 def test_a_model_that_is_nowhere_is_one_line(docs):
-    done = spring_rag("ask", QUESTION, "--docs", docs, "--model", "nobody/nothing")
+    done = in_this_process("ask", QUESTION, "--docs", docs, "--model", "nobody/nothing")
     assert_one_line_error(done, "nobody/nothing", "'demo'")
 
 
 def test_missing_tokens_are_one_line(docs, llama_folder, tmp_path):
     gone = tmp_path / "gone.safetensors"
-    done = spring_rag("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--tokens", gone)
+    done = in_this_process("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--tokens", gone)
     assert_one_line_error(done, str(gone))
 
 
 def test_comparing_without_tokens_says_what_is_missing(docs, llama_folder):
-    done = spring_rag("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--compare")
+    done = in_this_process("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--compare")
     assert_one_line_error(done, "--tokens")
 
 
@@ -209,8 +217,8 @@ def test_convert_a_peft_adapter_keeps_its_backbone(llama, tmp_path):
 
 def test_files_that_hold_no_tokens_are_one_line(tmp_path, tokens_file):
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
-    assert_one_line_error(spring_rag("tokens", "inspect", tmp_path / "junk.safetensors"), "junk.safetensors")
-    done = spring_rag("tokens", "convert", tokens_file, tmp_path / "tokens.bin")
+    assert_one_line_error(in_this_process("tokens", "inspect", tmp_path / "junk.safetensors"), "junk.safetensors")
+    done = in_this_process("tokens", "convert", tokens_file, tmp_path / "tokens.bin")
     assert_one_line_error(done, "tokens.bin", ".safetensors")
     assert not (tmp_path / "tokens.bin").exists()
 
@@ -236,7 +244,7 @@ def dump(tmp_path_factory):
 
 
 def test_an_index_takes_more_documents_and_nothing_twice(index, docs, llama_folder, tokens_file):
-    more = spring_rag("ingest", docs, docs / "towns", "--index", index)
+    more = in_this_process("ingest", docs, docs / "towns", "--index", index)
     assert more.returncode == 0, more.stderr
     assert f"2 of 5 passages are new in {index}" in more.stdout
     asked = spring_rag("ask", QUESTION, "--index", index, "--model", llama_folder, "--tokens", tokens_file, "--top", 2)
@@ -250,15 +258,15 @@ def test_an_index_takes_more_documents_and_nothing_twice(index, docs, llama_fold
 
 def test_bad_records_are_one_line_or_left_out_and_named_and_other_settings_are_refused(dump, tmp_path):
     command = ("ingest", dump, "--index", tmp_path / "index", "--retriever", "bm25")
-    assert_one_line_error(spring_rag(*command), "dump.jsonl, line 2")
-    assert_one_line_error(spring_rag(*command, "--words", "0"), "words")
+    assert_one_line_error(in_this_process(*command), "dump.jsonl, line 2")
+    assert_one_line_error(in_this_process(*command, "--words", "0"), "words")
     assert not (tmp_path / "index").exists()
     done = spring_rag(*command, "--bad-records", "skip")
     assert done.returncode == 0, done.stderr
     assert "1 of 1 passages are new" in done.stdout
     assert done.stderr.count("dump.jsonl, line 2") == done.stderr.count("dump.jsonl, line 3") == 1
     assert "2 bad records" in done.stderr
-    other = spring_rag(*command, "--embedder", "dpr", "--collection", "mine")
+    other = in_this_process(*command, "--embedder", "dpr", "--collection", "mine")
     assert_one_line_error(other, "embedder is 'minilm', not 'dpr'", "collection is 'passages', not 'mine'")
 
 
@@ -299,4 +307,4 @@ def test_what_only_the_index_could_refuse_is_found_before_anything_is_embedded(t
     ],
 )
 def test_questions_to_no_index_are_one_line(options, parts):
-    assert_one_line_error(spring_rag("ask", QUESTION, *options), *parts)
+    assert_one_line_error(in_this_process("ask", QUESTION, *options), *parts)

@@ -85,6 +85,13 @@ def spring_rag(*arguments: object, **options) -> subprocess.CompletedProcess[str
     )
 
 
+def trained(data: Path, model: Path, out: Path, *options: object) -> str:
+    """Runs `spring-rag train` in this process, and returns what it prints."""
+    done = CliRunner().invoke(app, command(data, model, out, *options), catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout
+
+
 def test_training_lowers_the_loss_and_touches_only_tokens(tmp_path: Path) -> None:
     model, tokenizer = tiny_models.build("llama")
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -155,8 +162,7 @@ def cut_after(whole: Path, cut: Path, step: int) -> None:
 def test_a_killed_process_goes_on_with_the_same_losses(files: tuple[Path, Path], tmp_path: Path) -> None:
     data, model = files
     options = ("--epochs", 40, "--save-steps", 5)
-    whole = spring_rag(*command(data, model, tmp_path / "whole", *options))
-    assert whole.returncode == 0, whole.stderr
+    trained(data, model, tmp_path / "whole", *options)
     cut = tmp_path / "cut"
     process = subprocess.Popen(
         [sys.executable, "-m", "spring_integrations.cli", *command(data, model, cut, *options)],
@@ -168,8 +174,7 @@ def test_a_killed_process_goes_on_with_the_same_losses(files: tuple[Path, Path],
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (cut / "spring_tokens.safetensors").exists()
-    again = spring_rag(*command(data, model, cut, *options))
-    assert again.returncode == 0, again.stderr
+    trained(data, model, cut, *options)
     assert history(cut) == history(tmp_path / "whole")
     assert torch.equal(*(SpringTokens.load(f).embeddings for f in (cut, tmp_path / "whole")))
 
@@ -439,7 +444,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(files: tuple[Path, Path], tm
     data, model = files
     out = tmp_path / "out"
     options = ("--save-steps", 2)
-    assert spring_rag(*command(data, model, out, *options)).returncode == 0
+    trained(data, model, out, *options)
     cut_after(out, tmp_path / "cut", 6)
     limit = (tmp_path / "cut" / "checkpoint-6" / "optimizer.pt").stat().st_size - 100
 
@@ -451,8 +456,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(files: tuple[Path, Path], tm
     assert full.returncode == 2, full.stderr
     assert "Error: cannot write to" in full.stderr, full.stderr
     assert "checkpoint-6 is whole" in full.stderr
-    again = spring_rag(*command(data, model, tmp_path / "cut", *options))
-    assert again.returncode == 0, again.stderr
+    trained(data, model, tmp_path / "cut", *options)
     assert torch.equal(*(SpringTokens.load(f).embeddings for f in (out, tmp_path / "cut")))
 
 
@@ -462,14 +466,13 @@ def test_two_processes_train_the_tokens_of_one(files: tuple[Path, Path], tmp_pat
     data.write_text("".join(data.read_text(encoding="utf-8").splitlines(keepends=True)[:3]), encoding="utf-8")
     # 3 x 3 visits do not fill whole steps of 4; each process runs two micro-batches.
     options = ("--batch-size", 4, "--epochs", 3, "--validation", data, "--save-steps", 2, "--micro-batch-size", 1)
-    single = spring_rag(*command(data, model, tmp_path / "one", *options))
-    assert single.returncode == 0, single.stderr
+    single = trained(data, model, tmp_path / "one", *options)
     launch = [str(Path(sys.executable).parent / "accelerate"), "launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     whole = [*launch, "-m", "spring_integrations.cli", *command(data, model, tmp_path / "two", *options, *placement)]
     double = subprocess.run(whole, capture_output=True, encoding="utf-8", env=environment(), check=False, timeout=300)
     assert double.returncode == 0, double.stderr
-    assert double.stdout.count("spring_tokens.safetensors") == single.stdout.count("spring_tokens.safetensors")
+    assert double.stdout.count("spring_tokens.safetensors") == single.count("spring_tokens.safetensors")
     one, two = (SpringTokens.load(tmp_path / name) for name in ("one", "two"))
     assert [t.metadata.training["processes"] for t in (one, two)] == [1, 2]
     assert torch.allclose(one.embeddings, two.embeddings, atol=1e-4)
