@@ -100,10 +100,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, help="questions for the quality of the answers; default: all")
     parser.add_argument("--beams", type=int, default=3)
     parser.add_argument("--score-temperature", type=float, default=1.0, help="divides the BM25 scores")
-    parser.add_argument("--quick", action="store_true", help="few questions, some minutes")
+    parser.add_argument("--quick", action="store_true", help="few questions, under a minute")
     args = parser.parse_args()
     if args.quick:
-        args.counts, args.timed, args.questions, args.beams = [1, HEADLINE_COUNT], 1, 4, 2
+        args.counts, args.timed, args.questions, args.beams = [1, HEADLINE_COUNT], 1, 2, 2
     return args
 
 
