@@ -59,6 +59,7 @@ def ask(
     from spring_integrations.prompts import check_question
     from spring_integrations.retrieval import IndexFolder, read_passages
     from spring_integrations.retrieval.bm25 import check_top
+    from spring_integrations.retrieval.readers.files import check_corpus
 
     started = time.perf_counter()
     check_question(question)
@@ -79,6 +80,7 @@ def ask(
         raise SettingsError(msg)
     passages: Sequence[Passage] = []
     if docs is not None:
+        check_corpus(docs.expanduser(), "auto")  # the embedder takes seconds to load
         folder = IndexFolder(ctx.with_resource(folder_for(None)) / "index", retriever or "dense", embedder)
         hide_loading_bars()
         with working("Reading the documents"):

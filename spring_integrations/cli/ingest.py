@@ -65,6 +65,7 @@ def ingest(
     """
     from spring_integrations.retrieval import IndexFolder, iter_passages
     from spring_integrations.retrieval.ids import SeenIds
+    from spring_integrations.retrieval.readers.files import check_corpus
 
     started = time.perf_counter()
     cluster = cluster_of(engine, address, workers, gpus)
@@ -73,6 +74,8 @@ def ingest(
         raise SettingsError(msg)
     folder = IndexFolder(index, retriever, embedder, collection, server, language, stemmer)
     folder.check()
+    for path in docs:
+        check_corpus(path.expanduser(), format)
 
     hide_loading_bars()
     check_ids = on_conflict == "error"
