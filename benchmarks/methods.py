@@ -37,7 +37,7 @@ RATES = {"spring": 0.04, "spring-fixed": 0.04, "prompt": 0.04, "prefix": 0.01, "
 SANDWICH: dict[str, Any] = {"k_draw": "sandwich", "k_samples": 2}
 KS = (1, 10, 50)
 TOP = 3
-QUICK_EXAMPLES, QUICK_QUESTIONS = 4, 2
+QUICK_EXAMPLES, QUICK_QUESTIONS, QUICK_NEW_TOKENS = 2, 1, 2
 
 
 def train_all(args: argparse.Namespace, examples: Sequence[Example], folder: Path) -> None:
@@ -67,6 +67,7 @@ def evaluate_all(args: argparse.Namespace, data: Path, corpus: Path | None, fold
         top=(TOP,),
         docs=corpus,
         batch_size=8,
+        max_new_tokens=args.max_new_tokens,
     )
     out = folder / "evaluation"
     print(run_evaluation(load_questions(data, limit=args.questions), config, out).text)
@@ -97,7 +98,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="examples a step")
     parser.add_argument("--rate", action="append", default=[], help="peak rate of a method, as lora=0.001")
     parser.add_argument("--questions", type=int, help="the first so many of --data")
-    parser.add_argument("--quick", action="store_true", help="one step of each method, under a minute on a tiny model")
+    parser.add_argument("--max-new-tokens", type=int, default=32, help="longest answer")
+    parser.add_argument("--quick", action="store_true", help="one step of each method and one question, under a minute")
     args = parser.parse_args()
     args.rates = RATES | {name: float(rate) for name, _, rate in (given.partition("=") for given in args.rate)}
     if unknown := {*args.rates} - {*RATES}:
@@ -107,6 +109,7 @@ def main() -> None:
         data, corpus = (args.data, None) if args.data else demo_files(Path(temporary))
         if args.quick:
             args.steps, args.batch, args.questions = 1, QUICK_EXAMPLES, QUICK_QUESTIONS
+            args.max_new_tokens = QUICK_NEW_TOKENS
             passages, asked = load(None)
             index = BM25Index.build(passages)
             examples = with_passages(asked[QUICK_QUESTIONS:][:QUICK_EXAMPLES], index.search_many, TOP)
