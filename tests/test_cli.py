@@ -148,7 +148,15 @@ def test_a_folder_without_documents_is_one_line(tmp_path):
     assert_one_line_error(in_this_process("ask", QUESTION, "--docs", tmp_path), str(tmp_path), ".md and .txt")
 
 
-@pytest.mark.parametrize("command", [("ask", QUESTION, "--docs"), ("ingest", "--index", "index")], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ask", QUESTION, "--docs"),
+        ("ingest", "--index", "index"),
+        ("prepare", "questions.jsonl", "--out", "made.jsonl", "--retriever", "dense", "--docs"),
+    ],
+    ids=lambda c: c[0],
+)
 def test_documents_that_are_not_there_are_named_before_anything_large_is_imported(tmp_path, command):
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     assert_one_line_error(spring_rag(*command, tmp_path / "gone", paths=[tmp_path]), "gone", ".md and .txt")

@@ -45,12 +45,15 @@ def prepare(
 ) -> None:
     """Retrieve passages for questions with answers, and write a file for `train`."""
     from spring_integrations.retrieval import MiniLMEmbedder, read_passages
+    from spring_integrations.retrieval.readers.files import check_corpus
     from spring_integrations.training.preparation import prepare as run
     from spring_integrations.training.questions import read_questions
 
     if (held_out is None) != (config.hold_out == 0):
         msg = "give --hold-out (a share) and --held-out (a file) together"
         raise SettingsError(msg)
+    if docs is not None:
+        check_corpus(docs.expanduser(), "auto")
     embedder = None if config.retriever == "bm25" else MiniLMEmbedder()
     with working("Reading"):
         asked = list(read_questions(questions, encoding=encoding))
