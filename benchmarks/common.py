@@ -7,6 +7,8 @@ import datetime as dt
 import gzip
 import json
 import platform
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,14 @@ def names_in(parser: argparse.ArgumentParser, given: str, known: Iterable[str], 
     if unknown := [name for name in names if name not in known]:
         parser.error(f"there is no {what} {', '.join(unknown)}; there are {', '.join(known)}")
     return names
+
+
+def apart(script: str, *options: object) -> dict[str, float]:
+    """Runs a script in a process of its own, and returns the JSON object of its last line."""
+    command = [sys.executable, script, *map(str, options)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def circumstances() -> dict[str, str]:

@@ -19,15 +19,13 @@ import argparse
 import gzip
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from common import circumstances
+from common import apart, circumstances
 
 from spring_integrations import Passage
 from spring_integrations.demo import load_demo
@@ -128,17 +126,12 @@ def run_one(way: str, paths: Sequence[Path], size: int) -> dict[str, float]:
     return {"seconds": seconds, "mb": peak / 1024, "grown_mb": (peak - before) / 1024, "passages": len(passages)}
 
 
-def run_apart(way: str, paths: Sequence[Path], size: int) -> dict[str, float]:
-    """Returns the same of a process of its own."""
-    command = [sys.executable, __file__, "--one", way, "--size", str(size), "--corpus", *map(str, paths)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def measured(way: str, size: int, args: argparse.Namespace) -> dict[str, float]:
-    """Runs one way; prints and returns its figures."""
-    figures = (run_one if args.quick else run_apart)(way, args.corpus, size)
+    """Runs one way, in a process of its own but for a quick look; prints and returns its figures."""
+    if args.quick:
+        figures = run_one(way, args.corpus, size)
+    else:
+        figures = apart(__file__, "--one", way, "--size", size, "--corpus", *args.corpus)
     rate = figures["passages"] / figures["seconds"]
     print(f"{way:12} {figures['passages']:>6} {figures['seconds']:>8.1f} s {rate:>7.0f}/s {figures['mb']:>7.0f} MB")
     return figures

@@ -27,8 +27,6 @@ import argparse
 import json
 import random
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +36,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from common import circumstances, demo_files, names_in
+from common import apart, circumstances, demo_files, names_in
 
 from spring_integrations import Passage
 from spring_integrations.distributed import RayCluster
@@ -185,17 +183,9 @@ def run_one(what: str, count: int) -> dict[str, float]:
     return figures | {"peak_mb": peak * 1024 / 1e6}
 
 
-def run_apart(what: str, count: int) -> dict[str, float]:
-    """Returns the figures of one run in a process of its own."""
-    command = [sys.executable, __file__, "--one", what, "--count", str(count)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def measured(what: str, count: int, args: argparse.Namespace) -> dict[str, float]:
-    """Runs one thing; prints and returns its figures."""
-    found = (run_one if args.quick else run_apart)(what, count)
+    """Runs one thing, in a process of its own but for a quick look; prints and returns its figures."""
+    found = run_one(what, count) if args.quick else apart(__file__, "--one", what, "--count", count)
     figures = {name: round(value, 2) for name, value in found.items()}
     print(f"{what:8} {count:>9,}  {figures}", flush=True)
     return figures

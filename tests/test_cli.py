@@ -154,6 +154,7 @@ def test_a_folder_without_documents_is_one_line(tmp_path):
         ("ask", QUESTION, "--docs"),
         ("ingest", "--index", "index"),
         ("prepare", "questions.jsonl", "--out", "made.jsonl", "--retriever", "dense", "--docs"),
+        ("train-joint", "train.jsonl", "--model", "demo", "--embedder", "minilm", "--out", "made", "--docs"),
     ],
     ids=lambda c: c[0],
 )

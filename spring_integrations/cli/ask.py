@@ -80,7 +80,7 @@ def ask(
         raise SettingsError(msg)
     passages: Sequence[Passage] = []
     if docs is not None:
-        check_corpus(docs.expanduser(), "auto")  # the embedder takes seconds to load
+        check_corpus(docs)
         folder = IndexFolder(ctx.with_resource(folder_for(None)) / "index", retriever or "dense", embedder)
         hide_loading_bars()
         with working("Reading the documents"):

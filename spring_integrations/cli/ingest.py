@@ -75,7 +75,7 @@ def ingest(
     folder = IndexFolder(index, retriever, embedder, collection, server, language, stemmer)
     folder.check()
     for path in docs:
-        check_corpus(path.expanduser(), format)
+        check_corpus(path, format)
 
     hide_loading_bars()
     check_ids = on_conflict == "error"

@@ -53,7 +53,7 @@ def prepare(
         msg = "give --hold-out (a share) and --held-out (a file) together"
         raise SettingsError(msg)
     if docs is not None:
-        check_corpus(docs.expanduser(), "auto")
+        check_corpus(docs)
     embedder = None if config.retriever == "bm25" else MiniLMEmbedder()
     with working("Reading"):
         asked = list(read_questions(questions, encoding=encoding))

@@ -40,6 +40,8 @@ def train_joint(
     """
     from spring_integrations.retrieval import load_embedder, read_passages
     from spring_integrations.retrieval.readers.files import check_corpus
+
+    check_corpus(docs)  # before what takes seconds to import
     from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone
     from spring_integrations.training.card import ENCODER_FOLDER
     from spring_integrations.training.data import questions_only
@@ -49,7 +51,6 @@ def train_joint(
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("spring_integrations").setLevel(logging.INFO)
-    check_corpus(docs.expanduser(), "auto")
     with working("Reading the examples"):
         examples = questions_only(data, encoding=encoding)
         held_out = questions_only([validation], encoding=encoding) if validation else ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from spring_integrations._choices import check_choice
@@ -162,7 +161,6 @@ class _Corpus:
         self._codec = check_encoding(encoding)
         self._quoting = check_choice("quoting", quoting, Quoting)
         check_choice("on_bad_record", on_bad_record, OnBadRecord)
-        self._root = Path(path).expanduser()
         self._format = format
         self._chunker = chunker
         self._ids = ids
@@ -170,7 +168,7 @@ class _Corpus:
         self._report = report or (lambda _error: None)
         self._left_out = 0
         self._shown: list[str] = []
-        check_corpus(self._root, format)
+        self._root = check_corpus(path, format)
 
     def passages(self) -> Iterator[Located]:
         """Yields the passages with their places; at the end, warns of what was left out.

@@ -48,17 +48,23 @@ _BEIR_CORPUS = ("corpus.jsonl", "corpus.jsonl.gz")
 _BEIR_REST = {"queries.jsonl", "queries.jsonl.gz", "qrels"}
 
 
-def check_corpus(root: Path, format: Format) -> None:
-    """Checks what can be checked before reading.
+def check_corpus(path: str | os.PathLike[str], format: Format = "auto") -> Path:
+    """Checks what can be checked before reading, and before an embedder is loaded for it; returns the whole path.
+
+    Args:
+        path: of a file or folder; `~` is the home folder.
+        format: of the files.
 
     Raises:
         DataError: if there is no such file or folder.
         SettingsError: if the format is unknown.
     """
     check_choice("format", format, Format)
+    root = Path(path).expanduser()
     if not root.exists():
         msg = f"there is no file or folder {os.fspath(root)!r}; give a file ({wanted(format)}) or a folder"
         raise DataError(msg)
+    return root
 
 
 def find_files(root: Path, format: Format, codec: str | None = None) -> Iterator[tuple[str, TextFile] | DataError]:
