@@ -198,8 +198,7 @@ def test_together_each_call_gets_what_it_gets_alone(model, pool, masks):
     masks.clear()
     line = model.frozen.line
     with held(line):
-        futures = [pool.submit(call) for call in calls(model)]
-        until(lambda: len(line._places) == 1 + len(futures))
+        futures = in_line(pool, line, calls(model))
     assert [f.result(WAIT) for f in futures] == alone
     assert max(map(len, masks)) >= 6, "the greedy ones ran together"
     assert sum(map(len, masks)) == sum(map(len, alone))
