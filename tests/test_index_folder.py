@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import pytest
 from retrieval_kit import ChromaServer, numbered
@@ -109,6 +110,25 @@ def test_an_ingest_that_breaks_off_on_a_full_disk_can_be_run_again(tmp_path, emb
         folder.open()
     assert folder.add(numbered(50)) == 50
     assert len(folder.open("bm25")) == 50
+
+
+def test_words_that_a_stopped_ingest_did_not_reach_are_indexed_by_the_next_one(tmp_path, embedder, monkeypatch, caplog):
+    folder = IndexFolder(tmp_path, "hybrid", embedder)
+    folder.add(numbered(3))
+    changed = [Passage("a new text of the first one", id="0"), *numbered(20)[1:]]
+    with monkeypatch.context() as patched:
+        patched.setattr(BM25Index, "extended", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            folder.add(changed, on_conflict="replace")
+    with pytest.raises(DataError, match="two passages have the id '1'"):
+        folder.add([Passage("in", id="in"), Passage("not what is there", id="1")])
+    assert len(folder.open("bm25")) == 3
+    assert "running or was stopped: BM25 may lack passages" in caplog.text
+    folder.add([Passage("new sea", id="new")])
+    caplog.clear()
+    assert len(folder.open("bm25")) == len(folder.open("dense")) == 21
+    assert [p.text for p in folder.open("bm25").search("text")] == [changed[0].text]
+    assert not caplog.text
 
 
 def test_a_folder_without_an_index_says_how_to_make_one(tmp_path):

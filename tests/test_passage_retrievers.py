@@ -166,6 +166,23 @@ def test_an_id_with_other_content_is_a_conflict_in_any_store(make):
         store.search("one", top=0)
 
 
+@pytest.mark.parametrize("make", [in_memory, langchain_chroma, qdrant])
+@pytest.mark.parametrize(
+    "passage",
+    [
+        Passage("\nLima is"),
+        Passage("T\nrest", metadata={"title": "T"}),
+        Passage("T\nrest", "T", metadata={"page": 1}),
+        Passage("meta", "\n", "own", metadata={"score": 0.5}),
+    ],
+)
+def test_a_text_that_begins_like_a_title_comes_back_as_it_was_and_is_in_once(make, passage):
+    store = make(CountingEmbedder())
+    assert [store.add([passage]) for _ in range(3)] == [1, 0, 0]
+    (found,) = store.search("rest", 3)
+    assert (found.text, found.title, found.metadata) == (passage.text, passage.title, passage.metadata)
+
+
 @pytest.mark.parametrize("make", STORES)
 def test_passages_without_ids_fuse_with_those_of_bm25(make):
     passages = [Passage(p.text, p.title) for p in numbered(6)]
@@ -226,6 +243,11 @@ def test_half_a_surrogate_in_any_text_is_stored_in_any_store(make):
     assert store.add([half, *numbered(3)]) == 4
     assert store.add([half]) == 0
     assert {p.id for p in store.search("lake", 4)} == {"id \ufffd", "0", "1", "2"}
+
+
+def test_scores_of_another_name_are_refused():
+    with pytest.raises(SettingsError, match="scores='cosine' is not one of 'similarity', 'distance'"):
+        in_memory(CountingEmbedder(), scores="cosine")
 
 
 @pytest.mark.parametrize("size", [0, -1, True, 2.0, "8", 10**6])

@@ -9,14 +9,19 @@ from typing import Literal
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 
+from spring_integrations._choices import check_choice
 from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import SettingsError
-from spring_integrations.langchain.passages import as_document, as_passage
+from spring_integrations.langchain.passages import TITLE, as_document, as_passage
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import check_top
-from spring_integrations.retrieval.ingest import CONTENT, ID, Vectors, WrappedStore, key_of, stored_marks
+from spring_integrations.retrieval.ingest import CONTENT, ID, Vectors, WrappedStore, key_of, marked_key, stored_marks
 
-_NOT_THEIRS = (ID, CONTENT, "_id", "_collection_name")  # the last two are Qdrant's, which leaves `Document.id` empty
+_TITLE = "passage_title"
+"""In the metadata of what is stored, beside a "title" that may be the user's."""
+_NOT_THEIRS = (ID, CONTENT, _TITLE, "_id", "_collection_name")  # the last two are Qdrant's
+
+Scores = Literal["similarity", "distance"]
 
 
 class PassageVectorStore(WrappedStore):
@@ -28,9 +33,7 @@ class PassageVectorStore(WrappedStore):
 
     takes_vectors = False
 
-    def __init__(
-        self, store: VectorStore, *, scores: Literal["similarity", "distance"] = "similarity", batch_size: int = 512
-    ) -> None:
+    def __init__(self, store: VectorStore, *, scores: Scores = "similarity", batch_size: int = 512) -> None:
         """Wraps a vector store.
 
         Args:
@@ -39,8 +42,12 @@ class PassageVectorStore(WrappedStore):
             scores: what its `similarity_search_with_score` returns: Qdrant, Milvus with inner product and
                 Elasticsearch similarities, Chroma, FAISS and PGVector distances.
             batch_size: passages a write.
+
+        Raises:
+            SettingsError: for other scores, or a batch of none.
         """
         super().__init__(store, batch_size)
+        check_choice("scores", scores, Scores)
         self._sign = -1.0 if scores == "distance" else 1.0
 
     @renamed_keyword(k="top")
@@ -65,8 +72,8 @@ class PassageVectorStore(WrappedStore):
 
     def held(self, keys: list[str]) -> dict[str, str]:
         """Returns the content hashes of those keys that are in."""
-        found = self.store.get_by_ids(keys)
-        return {key_of(_as_found(document)): document.metadata.get(CONTENT, "") for document in found}
+        marks = (document.metadata for document in self.store.get_by_ids(keys) if CONTENT in document.metadata)
+        return {marked_key(found): found[CONTENT] for found in marks}
 
     def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
         """Yields nothing: the store embeds what it writes."""
@@ -84,13 +91,17 @@ class PassageVectorStore(WrappedStore):
 
 def _as_stored(passage: Passage) -> Document:
     # The title is part of the text, because that is what the store embeds.
-    marks = stored_marks(passage)
+    marks = stored_marks(passage) | {_TITLE: passage.title}
     return Document(passage.titled(), metadata=as_document(passage).metadata | marks)
 
 
 def _as_found(document: Document) -> Passage:
-    found = as_passage(document)
-    rest = {name: value for name, value in found.metadata.items() if name not in _NOT_THEIRS}
-    text = found.text.removeprefix(f"{found.title}\n")
-    passage = replace(found, text=text, id=document.metadata.get(ID, ""), metadata=rest)
-    return passage if passage.id else replace(passage, id=key_of(passage))
+    rest = {name: value for name, value in document.metadata.items() if name not in _NOT_THEIRS}
+    if _TITLE not in document.metadata:  # not written by `write`
+        found = as_passage(Document(document.page_content, id=document.id, metadata=rest))
+        return found if found.id else replace(found, id=key_of(found))
+    title, own_id = document.metadata[_TITLE], document.metadata[ID]
+    text = document.page_content.removeprefix(f"{title}\n") if title else document.page_content
+    if title:
+        del rest[TITLE]
+    return Passage(text, title, own_id or marked_key(document.metadata), metadata=rest)

@@ -175,12 +175,18 @@ class BM25Index:
     def _read(cls, root: Path, mmap: bool, tokenizer: Tokenizer | None) -> BM25Index | None:
         """Returns the index that is current; None if a writer replaced it while it was read."""
         pointer = read_pointer(root)
+        if pointer is None:
+            msg = (
+                f"there is no whole BM25 index in {str(root)!r}: {POINTER} is missing or damaged; where an ingest was "
+                "stopped, run it again, else build the index anew"
+            )
+            raise DataError(msg)
         try:
             return cls._loaded(root, pointer, mmap, tokenizer)
         except DataError:
             raise
         except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
-            if pointer is not None and read_pointer(root) not in (None, pointer):
+            if read_pointer(root) not in (None, pointer):
                 return None
             msg = f"there is no whole BM25 index in {str(root)!r}: {error}"
             raise DataError(msg) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,12 +23,16 @@ from spring_integrations.retrieval.shards import BM25Shards, load_bm25
 from spring_integrations.retrieval.store import DEFAULT_COLLECTION, PassageStore
 from spring_integrations.retrieval.words import DEFAULT_LANGUAGE, Words
 
+log = logging.getLogger(__name__)
+
 Filling = Callable[[PassageStore, Callable[[Passage], None]], int]
 """Fills a store and returns how many passages were new; tells what it is given of every passage, in order."""
 Sharding = Callable[[Sequence[Passage], Path], object]
 """Builds BM25 shards of all passages in a folder, in place of what is there."""
 _FILE = "index.json"
 _BM25, _CHROMA = "bm25", "chroma"
+_UNFINISHED = "unfinished"
+"""Is there while vectors are written whose passages BM25 does not have yet."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,15 @@ class IndexFolder:
         kept: list[Passage] = []
         store = self._store()  # before anything is recorded: its embedder or server may not be there
         self._record()
-        added = fill(store, kept.append if self.retriever == "hybrid" else _forget)
-        return self._add_to_bm25(on_conflict, kept) if self.retriever == "hybrid" else added
+        if self.retriever != "hybrid":
+            return fill(store, _forget)
+        mark = self.path / _UNFINISHED
+        stopped = mark.exists()
+        mark.touch()
+        fill(store, kept.append)
+        added = self._add_to_bm25("replace", [*store.passages()]) if stopped else self._add_to_bm25(on_conflict, kept)
+        mark.unlink()
+        return added
 
     def _add_to_bm25(self, on_conflict: OnConflict, kept: list[Passage]) -> int:
         home, before = self.path / _BM25, self._loaded_bm25()
@@ -221,6 +233,11 @@ class IndexFolder:
         if kind not in (self.retriever, *(("dense", "bm25") if self.retriever == "hybrid" else ())):
             msg = f"{str(self.path)!r} holds a {self.retriever} index, not {kind!r}; ingest once more with it"
             raise SettingsError(msg)
+        if kind != "dense" and (self.path / _UNFINISHED).exists():
+            log.warning(
+                "an ingest into %r is running or was stopped: BM25 may lack passages until it has run again",
+                str(self.path),
+            )
         if kind == "bm25":
             return load_bm25(self.path / _BM25)
         store = self._store()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -34,9 +34,7 @@ ID, CONTENT = "passage_id", "content_hash"  # in the metadata of what is stored
 
 def key_of(passage: Passage) -> str:
     """Returns the key of a passage, as a UUID: a hash of its own id, or of its content if it has none."""
-    content = str(uuid.UUID(content_of(passage)))
-    # A store returns a passage that has no id of its own with its key as id; that is still the same passage.
-    return content if passage.id in ("", content) else str(uuid.UUID(content_id(passage.id)))
+    return marked_key(stored_marks(passage))
 
 
 def content_of(passage: Passage) -> str:
@@ -229,6 +227,13 @@ def new_passages(batch: Iterable[Passage], known: dict[str, str], on_conflict: O
             len(kept), kept[0].id, kept[0].text,
         )  # fmt: skip
     return new
+
+
+def marked_key(marks: Mapping[str, str]) -> str:
+    """Returns the `key_of` the passage that has these `stored_marks`."""
+    content = str(uuid.UUID(marks[CONTENT]))
+    # A store returns a passage that has no id of its own with its key as id; that is still the same passage.
+    return content if marks[ID] in ("", content) else str(uuid.UUID(content_id(marks[ID])))
 
 
 def stored_marks(passage: Passage) -> dict[str, str]:

@@ -17,7 +17,7 @@ from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
 from spring_integrations.retrieval.disk import check_room, cut_vectors
 from spring_integrations.retrieval.embedders import Embedder, embed_passages, passage_lengths, query_vectors, recipe_of
-from spring_integrations.retrieval.ingest import CONTENT, ID, WRITER_WAIT, BulkStore, Vectors, stored_marks
+from spring_integrations.retrieval.ingest import BATCH, CONTENT, ID, WRITER_WAIT, BulkStore, Vectors, stored_marks
 from spring_integrations.retrieval.metadata import storable_metadata
 from spring_integrations.text import storable
 
@@ -109,6 +109,20 @@ class PassageStore(BulkStore):
         """Returns the number of passages."""
         with self._errors("cannot count"):
             return int(self._collection.count())
+
+    def passages(self) -> Iterator[Passage]:
+        """Yields all passages, in the order of their keys.
+
+        Raises:
+            IndexUnreachableError: if the server does not answer.
+        """
+        with self._errors("cannot read"):
+            keys: list[str] = sorted(self._collection.get(include=[])["ids"])
+        for i in range(0, len(keys), BATCH):
+            with self._errors("cannot read"):
+                found = self._collection.get(ids=keys[i : i + BATCH], include=["documents", "metadatas"])
+            columns = (found[name] for name in ("ids", "documents", "metadatas"))
+            yield from (stored_passage(*row, None) for row in zip(*columns, strict=True))
 
     @renamed_keyword(k="top")
     def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:
