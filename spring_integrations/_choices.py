@@ -1,7 +1,8 @@
-"""Checks for settings that are one of a few words, or a size."""
+"""Checks for settings that are one of a few words, a size, or an amount."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar, get_args
 
 from spring_integrations.errors import SettingsError
@@ -41,5 +42,21 @@ def check_size(name: str, value: Any) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
         msg = f"{name} must be a whole number from 1 to {MAX_SIZE:,}, got {name}={value!r}"
+        raise SettingsError(msg)
+    return value
+
+
+def check_amount(name: str, value: Any) -> float:
+    """Returns the value if it is an amount of something, or none of it.
+
+    Args:
+        name: of the setting, for the message.
+        value: what was given.
+
+    Raises:
+        SettingsError: if it is no finite number of 0 or more.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        msg = f"{name} must be a number of 0 or more, got {name}={value!r}"
         raise SettingsError(msg)
     return value

@@ -97,6 +97,14 @@ def test_nothing_to_read_names_the_folder_and_what_is_read(tmp_path):
         iter_passages(tmp_path / "gone")
 
 
+def test_a_pipe_is_refused_and_passed_over_in_a_folder(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(DataError, match=r"pipe.jsonl' is neither a file nor a folder; save what it gives"):
+        iter_passages(tmp_path / "pipe.jsonl")
+    (tmp_path / "lima.txt").write_text("Lima is the capital of Peru.", encoding="utf-8")
+    assert [p.title for p in read_passages(tmp_path)] == ["lima"]
+
+
 @pytest.mark.parametrize("setting", [{"format": "docx"}, {"on_bad_record": "ignore"}])
 def test_an_unknown_choice_is_refused_before_reading(tmp_path, setting):
     (name, value) = next(iter(setting.items()))

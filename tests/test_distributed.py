@@ -16,6 +16,7 @@ import chromadb.api.client
 import cluster_kit
 import numpy as np
 import pytest
+import torch
 from cluster_kit import COUNT, LIMIT, READERS, NotingEmbedder, embedding_processes, noted
 from evaluation_kit import QUESTIONS, index
 from langchain_core.vectorstores import InMemoryVectorStore
@@ -107,6 +108,17 @@ def test_the_store_is_that_of_one_process_and_nothing_is_embedded_twice(address,
     assert noted(log) == COUNT + 2
     assert store.add(p for read in more for p in read()) == 0
     assert store.count() == COUNT + 2
+
+
+def test_work_that_no_machine_has_room_for_says_what_it_waits_for(address, caplog):
+    for cluster, needs in ((RayCluster(gpus=1), "threads=1 CPUs and gpus=1"), (RayCluster(threads=2), "threads=2")):
+        with cluster.connected():
+            pass
+        assert needs in caplog.messages[-1]
+        assert "(1 CPUs, 0 GPUs; 1 CPUs, 0 GPUs): the work waits until one joins" in caplog.messages[-1]
+    with TWO.connected():
+        pass
+    assert len(caplog.messages) == 2
 
 
 def test_workers_share_a_stream_that_is_short(address, tmp_path, small_writes):
@@ -316,9 +328,14 @@ def test_commands_find_by_words_what_they_find_in_one_process(address, llama_fol
 
 
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
-    for changes, message in (({"workers": 0}, "workers=0"), ({"threads": 0}, "threads=0"), ({"gpus": -1}, "gpus=-1")):
-        with pytest.raises(SettingsError, match=message):
-            RayCluster(**changes)
+    for name, value in (("workers", 0), ("threads", 0), ("gpus", -1), ("gpus", float("inf")), ("gpus", "1")):
+        with pytest.raises(SettingsError, match=f"{name}={value!r}"):
+            RayCluster(**{name: value})
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    two, message = RayCluster(workers=2, gpus=0.6), "gpus=0.6 each need 2 GPUs, but this machine has 1"
+    with monkeypatch.context() as alone, pytest.raises(SettingsError, match=message):
+        alone.setattr("ray.is_initialized", lambda: False)
+        two.connected().__enter__()
     embeds_itself = PassageVectorStore(InMemoryVectorStore(CountingEmbedder()))
     with pytest.raises(SettingsError, match="PassageVectorStore embeds what it writes"):
         ingest_distributed(READERS, embeds_itself, CountingEmbedder)

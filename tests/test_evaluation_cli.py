@@ -108,17 +108,18 @@ def _never(*arguments, **options):
 def test_a_corpus_of_ones_own_and_all_tokens_by_default(data, llama_folder, tokens_file, tmp_path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
-    (docs / "lima.txt").write_text("Lima is the capital of Peru.", encoding="utf-8")
-    (docs / "oslo.txt").write_text("Oslo is the capital of Norway.", encoding="utf-8")
+    written = {"Lima is the capital of Peru, says José.", "Oslo is the capital of Norway, says Zoë."}
+    for text in written:
+        (docs / f"{text[:4]}.txt").write_text(text, encoding="cp437")
     out = tmp_path / "run"
     asked = ("--data", data, "--limit", 6, "--model", llama_folder, "--tokens", tokens_file, "--docs", docs)
-    done = run(*asked, "--top", 1, "--cache-gb", 0, "--out", out)
+    done = run(*asked, "--encoding", "cp437", "--top", 1, "--cache-gb", 0, "--out", out)
     assert done.exit_code == 0, done.output
     assert {system for system, _, _ in predictions(out)} == {"plain (paper)", "SPRING, k = 8"}
     retrieved = [json.loads(line) for line in (out / "retrieved-bm25.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(retrieved) == 6
     texts = {row["passages"][0]["text"] for row in retrieved}
-    assert texts <= {"Lima is the capital of Peru.", "Oslo is the capital of Norway."}
+    assert texts <= written
 
 
 @pytest.mark.parametrize(
@@ -193,8 +194,10 @@ def test_retrievers_share_one_embedding_of_the_corpus(data, llama_folder, tokens
         ({"batch_size": 0}, "batch_size must be a whole number from 1 to 65,536, got batch_size=0"),
         ({"batch_size": 10**9}, "from 1 to 65,536"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
-        ({"cache_gb": -1.0}, "cache_gb must be 0 or more, got -1.0"),
-        ({"cache_gb": float("nan")}, "cache_gb must be 0 or more, got nan"),
+        ({"cache_gb": -1.0}, "cache_gb must be a number of 0 or more, got cache_gb=-1.0"),
+        ({"cache_gb": float("nan")}, "cache_gb must be a number of 0 or more, got cache_gb=nan"),
+        ({"cache_gb": float("inf")}, "got cache_gb=inf"),
+        ({"cache_gb": "4"}, "got cache_gb='4'"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict, message: str) -> None:

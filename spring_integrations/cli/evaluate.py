@@ -69,6 +69,7 @@ def evaluate(
             progress=_showing(counter),
             counting=counting,
             ask=ask,
+            encoding=encoding,
         )
     if report is not None:
         out.print(shown(report.text))

@@ -72,6 +72,7 @@ def run_evaluation(
     progress: Progress | None = None,
     counting: Counting | None = None,
     ask: Asking | None = None,
+    encoding: str | None = None,
 ) -> Report | None:
     """Loads what the settings name, asks the questions, and writes the report; an interrupted run goes on.
 
@@ -83,6 +84,7 @@ def run_evaluation(
         progress: told of predictions as they are made, as in `evaluate`.
         counting: shows how passages are embedded.
         ask: where the systems are asked, as in `evaluate`.
+        encoding: of the documents; None takes UTF-8, or a guess where they are not that.
 
     Returns:
         The report; None in all processes but the main one.
@@ -94,7 +96,8 @@ def run_evaluation(
         StorageError: if `out` cannot be written.
     """
     state = this_process()
-    made = compose(questions, config, place={"": state.device} if state.device.type != "cpu" else None)
+    place = {"": state.device} if state.device.type != "cpu" else None
+    made = compose(questions, config, place=place, encoding=encoding)
     corpus = _digest(f"{p.title}\n{p.text}".encode() for p in made.corpus)
     embedder = {} if {*config.retrievers} == {"bm25"} else {"embedder": config.embedder}
     with tempfile.TemporaryDirectory(prefix="spring-rag-", ignore_cleanup_errors=True) as folder:
@@ -114,20 +117,23 @@ def run_evaluation(
     return write_report(run, compare=compare, general=_general(run, made))
 
 
-def compose(questions: Sequence[Question], config: EvaluationConfig, *, place: Any = None) -> Composition:
+def compose(
+    questions: Sequence[Question], config: EvaluationConfig, *, place: Any = None, encoding: str | None = None
+) -> Composition:
     """Loads the model, what is compared with it, and the corpus.
 
     Args:
         questions: their gold passages are the corpus where `config.docs` is None.
         config: what is compared.
         place: where models are loaded, as `device_map` takes it.
+        encoding: of the documents, as in `run_evaluation`.
 
     Raises:
         DataError: if there is no corpus.
         SettingsError: if a baseline does not fit the model.
         TokenCountError: for a k beyond the tokens of a model.
     """
-    corpus = gold_corpus(questions) if config.docs is None else read_passages(config.docs)
+    corpus = gold_corpus(questions) if config.docs is None else read_passages(config.docs, encoding=encoding)
     model, systems, trained = load_systems(config, place=place)
     adapters = {name: found for name, found in trained.items() if found.tokens is None}
     return Composition(model, systems, adapters, tuple(corpus))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from spring_integrations._choices import check_choice, check_size
+from spring_integrations._choices import check_amount, check_choice, check_size
 from spring_integrations.errors import SettingsError
 from spring_integrations.evaluation.prompts import PAPER, PROMPTS, prompt_named
 from spring_integrations.passages import RetrieverKind
@@ -66,9 +66,7 @@ class EvaluationConfig:
         if self.max_new_tokens < 1:
             msg = f"max_new_tokens must be at least 1, got {self.max_new_tokens}"
             raise SettingsError(msg)
-        if not self.cache_gb >= 0:
-            msg = f"cache_gb must be 0 or more, got {self.cache_gb}"
-            raise SettingsError(msg)
+        check_amount("cache_gb", self.cache_gb)
         for name in ("prompts", "retrievers", "top"):
             values = getattr(self, name)
             if not values or len({*values}) < len(values):

@@ -121,8 +121,8 @@ class PassageStore(BulkStore):
         for i in range(0, len(keys), BATCH):
             with self._errors("cannot read"):
                 found = self._collection.get(ids=keys[i : i + BATCH], include=["documents", "metadatas"])
-            columns = (found[name] for name in ("ids", "documents", "metadatas"))
-            yield from (stored_passage(*row, None) for row in zip(*columns, strict=True))
+            rows = zip(found["ids"], found["documents"], found["metadatas"], strict=True)
+            yield from (stored_passage(key, text, metadata, None) for key, text, metadata in rows)
 
     @renamed_keyword(k="top")
     def search(self, query: str, top: int = DEFAULT_TOP) -> list[Passage]:

@@ -56,13 +56,16 @@ def check_corpus(path: str | os.PathLike[str], format: Format = "auto") -> Path:
         format: of the files.
 
     Raises:
-        DataError: if there is no such file or folder.
+        DataError: if there is no such file or folder, or it is a pipe or a device.
         SettingsError: if the format is unknown.
     """
     check_choice("format", format, Format)
     root = Path(path).expanduser()
     if not root.exists():
         msg = f"there is no file or folder {os.fspath(root)!r}; give a file ({wanted(format)}) or a folder"
+        raise DataError(msg)
+    if not (root.is_file() or root.is_dir()):
+        msg = f"{os.fspath(root)!r} is neither a file nor a folder; save what it gives to a file first"
         raise DataError(msg)
     return root
 
