@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+import tiny_models
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spring_integrations import MARK
+from spring_integrations import MARK, SpringModel, SpringTokens
+from spring_integrations.chat.template import ChatTemplate, Turn
 from spring_integrations.errors import BoundaryError, PromptError, SettingsError, TokenCountError
 from spring_integrations.prompts import mark_passage
 from spring_integrations.prompts.served_text import ServedTokens
 
 REFS = "[ref1][ref2][ref3]"
 CONTEXT = "\n".join(map(mark_passage, ("Lima is in Peru. [ref2]", "Oslo is in Norway.")))
+STUFF = "Use the following pieces of context to answer the question at the end.\n\n{}\n\nQuestion: {}\nHelpful Answer:"
+RULES = (
+    None,
+    r"\n\n",
+    r"\n\nQuestion:",
+    "Lima|who",
+    "{context}\n\n{question}",
+    "[1] {context}\n\nQuestion: {question}\nAnswer:",
+)
 UNMARKED = st.characters(codec="utf-8", exclude_characters="\u2063\\")
 plain_text = st.text(UNMARKED).filter(lambda t: "[ref" not in t)
 
@@ -58,6 +70,36 @@ def test_in_a_chat_with_context_and_question_in_one_turn() -> None:
     sent = ServedTokens(3).chat([("system", "Be kind."), ("user", f"{CONTEXT}\n\nQuery: who?")])
     assert sent.texts[1].endswith(f"Norway.\n\n{REFS}Query: who?")
     assert (sent.texts[0], sent.k, sent.boundary) == ("Be kind.", 3, "question")
+
+
+@pytest.fixture(scope="module")
+def models(random_tokens: SpringTokens) -> dict[str | None, SpringModel]:
+    model = SpringModel(*tiny_models.build("llama"), random_tokens)
+    return {rule: model.with_changes(boundary_rule=rule) for rule in RULES}
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(RULES),
+    st.sampled_from([STUFF, "[1] {}\n\nQuestion: {}\nAnswer:", "{}\n\n{}", "{}\nQuery: {}\nAnswer: "]),
+    st.sampled_from(["Lima.", f"Lima.{MARK}", CONTEXT, f"x Question: y\nAnswer: z{MARK}", "[ref1] Lima"]),
+    st.sampled_from(["who?", "who?\nQuestion: really?\nHelpful Answer:", "[ref1] what? ", STUFF.format("a", "b")]),
+    st.sampled_from(["{u}", "{u}{a}{q}", "{s}{u}", "{s}{q}", "{s}{q}{a}{q}", "{u}{q}"]),
+)
+def test_in_a_chat_they_stand_where_the_local_model_has_them(
+    models: dict[str | None, SpringModel], rule: str | None, form: str, context: str, question: str, plan: str
+) -> None:
+    contents = {"s": ("system", f"Facts: {context}"), "u": ("user", form.format(context, question))}
+    contents |= {"q": ("user", question), "a": ("assistant", "ok")}
+    turns = [contents[name] for name in re.findall(r"\w", plan)]
+    model = models[rule]
+    sent, local = ServedTokens(3, rule, "ignore").chat(turns), ChatTemplate(model).prompt([Turn(*t) for t in turns])
+    assert sum(len(re.findall(r"\[ref\d+\]", text)) for text in sent.texts) == sent.k
+    assert (sent.boundary, sent.k) == (local.boundary, 3 if local.boundary else 0)
+    conversation = [{"role": role, "content": text} for (role, _), text in zip(turns, sent.texts, strict=True)]
+    text = model.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    text = text.replace("\u2060", "")
+    assert text.replace(REFS, "\0") == f"{local.before}{chr(0) * bool(sent.k)}{local.after}".replace("\u2060", "")
 
 
 def test_missing_boundary(caplog: pytest.LogCaptureFixture) -> None:

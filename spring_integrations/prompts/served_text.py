@@ -14,9 +14,11 @@ from spring_integrations._choices import check_choice
 from spring_integrations._once import Once
 from spring_integrations.errors import TokenCountError
 from spring_integrations.prompts.chat_turns import mark_last_turn
+from spring_integrations.prompts.marks import read_marks
 from spring_integrations.prompts.neutralize import break_references
-from spring_integrations.prompts.rag_prompt import EXPLICIT, OnMissingBoundary, RagPrompt, report_missing, token_text
+from spring_integrations.prompts.rag_prompt import OnMissingBoundary, RagPrompt, report_missing, token_text
 from spring_integrations.prompts.rules import BoundaryRule
+from spring_integrations.text import storable
 
 
 class ServedPrompt(NamedTuple):
@@ -67,7 +69,7 @@ class ServedTokens:
         """
         prompt = RagPrompt.parse(text, self._rule)
         k = self._count(prompt)
-        return ServedPrompt((_written(prompt, k),), k, prompt.boundary)
+        return ServedPrompt((_written(prompt.text, len(prompt.before), k),), k, prompt.boundary)
 
     def chat(self, turns: Sequence[tuple[str, str]]) -> ServedPrompt:
         """Returns the contents of (role, content) turns as they are to be sent.
@@ -76,10 +78,10 @@ class ServedTokens:
             BoundaryError: if they have no boundary and an error is asked for.
         """
         marked, boundary = mark_last_turn(turns, self._rule)
-        # Marks of passages alone are not a boundary: in a chat, only the last human turn has one.
-        prompts = [RagPrompt.parse(content) for _, content in marked]
-        k = self._count(RagPrompt("\n".join(p.text for p in prompts), "", boundary))
-        return ServedPrompt(tuple(_written(p, k if p.boundary == EXPLICIT else 0) for p in prompts), k, boundary)
+        # The boundary is where its mark is, and nowhere else: no rule is to look for another.
+        read = [read_marks(storable(content)) for _, content in marked]
+        k = self._count(RagPrompt("\n".join(turn.text for turn in read), "", boundary))
+        return ServedPrompt(tuple(_written(turn.text, turn.boundary, k) for turn in read), k, boundary)
 
     def _count(self, prompt: RagPrompt) -> int:
         if prompt.boundary is not None or not self.k:
@@ -88,8 +90,10 @@ class ServedTokens:
         return 0
 
 
-def _written(prompt: RagPrompt, k: int) -> str:
-    return f"{break_references(prompt.before)}{token_text(k)}{break_references(prompt.after)}"
+def _written(text: str, boundary: int | None, k: int) -> str:
+    if boundary is None:
+        return break_references(text)
+    return f"{break_references(text[:boundary])}{token_text(k)}{break_references(text[boundary:])}"
 
 
 def vector_fields(payload: str) -> dict[str, Any]:
