@@ -33,7 +33,7 @@ from openai_server import ServedModel, serve
 from pydantic import Field, ValidationError
 
 from spring_integrations import MARK, SpringModel, SpringTokens
-from spring_integrations.errors import BoundaryError, PromptError, TokenCountError, ToolsError
+from spring_integrations.errors import BoundaryError, PromptError, SettingsError, TokenCountError, ToolsError
 from spring_integrations.langchain import (
     SPRING_PROMPT,
     ChatSpringHF,
@@ -330,6 +330,25 @@ def test_control_tokens_are_given_as_a_local_model_has_them() -> None:
     ):
         assert SpringRetriever(retriever=OverlapRetriever(docs=[]), special_tokens=model.special_tokens)
     assert SpringServedLLM(llm=Client(url=""), k=1).special_tokens == ()
+
+
+class Vectors:
+    """Stands for `PromptEmbeds`."""
+
+    def __call__(self, text: str) -> str:
+        return "vectors"
+
+    part = __call__
+
+
+def test_embeds_that_cannot_be_made_or_sent_are_refused() -> None:
+    with pytest.raises(SettingsError, match="Client has no extra_body to send embeds in"):
+        SpringServedLLM(llm=Client(url=""), k=1, embeds=Vectors())
+    for embeds in ("x", Vectors().__call__):  # of a chat, parts are sent, which a mere function does not make
+        with pytest.raises(SettingsError, match="cannot turn prompts into vectors"):
+            ChatSpringServed(llm=ChatClient(url=""), k=1, embeds=embeds)
+    with pytest.raises(SettingsError, match="embeds='x' cannot turn prompts into vectors"):
+        SpringServedLLM(llm=Client(url=""), k=1, embeds="x")
 
 
 def test_missing_boundary_and_impossible_values(server: ServedModel) -> None:

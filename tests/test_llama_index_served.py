@@ -201,6 +201,12 @@ def test_impossible_values_are_refused(server: ServedModel) -> None:
     inner = ServerLLM(url=server.address)
     with pytest.raises(SettingsError, match="got str"):
         SpringServedLLM("gpt", k=1)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="embeds='x' cannot turn prompts into vectors"):
+        SpringServedLLM(inner, k=1, embeds="x")
+    with pytest.raises(SettingsError, match="set is_chat_model=False"):
+        SpringServedLLM(ServerLLM(url=server.address, is_chat_model=True), k=1, embeds=str)
+    with pytest.raises(SettingsError, match="ServerLLM has no additional_kwargs"):
+        SpringServedLLM(inner, k=1, embeds=str)
     with pytest.raises(TokenCountError, match="k=-1"):
         SpringServedLLM(inner, k=-1)
     with pytest.raises(PromptError, match="regular expression"):

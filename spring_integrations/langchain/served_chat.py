@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -18,7 +18,7 @@ from spring_integrations.langchain.message_texts import texts_of, with_texts
 from spring_integrations.langchain.served_settings import SERVED_CONFIG, ServedSettings, noted
 from spring_integrations.langchain.served_stops import auntil_stop, cut, until_stop
 from spring_integrations.prompts import token_text
-from spring_integrations.prompts.served_text import ServedPrompt
+from spring_integrations.prompts.served_text import ServedPrompt, check_embeds
 
 
 class ChatSpringServed(ServedSettings, BaseChatModel):
@@ -33,12 +33,8 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
     llm: BaseChatModel
     """The client of the server."""
 
-    embeds: Any = None
-    """`PromptEmbeds`, for a server of the plain backbone that takes `prompt_embeds` parts; None sends text."""
-
-    @property
-    def _identifying_params(self) -> Mapping[str, Any]:
-        return {**super()._identifying_params, "embeds": getattr(self.embeds, "digest", None)}
+    def _check_embeds(self) -> None:
+        check_embeds(self.embeds, "part")
 
     def bind_tools(
         self,

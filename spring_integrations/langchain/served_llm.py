@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +12,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import GenerationChunk, LLMResult
 
+from spring_integrations.errors import SettingsError
 from spring_integrations.langchain.per_call import PerCallLLM
 from spring_integrations.langchain.served_settings import SERVED_CONFIG, ServedSettings, noted
 from spring_integrations.langchain.served_stops import auntil_stop, cut, until_stop
@@ -29,12 +30,11 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
     llm: BaseLLM
     """The client of the server."""
 
-    embeds: Callable[[str], str] | None = None
-    """`PromptEmbeds`, for a server of the plain backbone that takes `prompt_embeds`; None sends text."""
-
-    @property
-    def _identifying_params(self) -> Mapping[str, Any]:
-        return {**super()._identifying_params, "embeds": getattr(self.embeds, "digest", None)}
+    def _check_embeds(self) -> None:
+        super()._check_embeds()
+        if self.embeds is not None and not self._has_extra_body:
+            msg = f"{type(self.llm).__name__} has no extra_body to send embeds in; give OpenAI(…), or leave embeds out"
+            raise SettingsError(msg)
 
     def _generate(
         self,
@@ -44,7 +44,7 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
         **kwargs: Any,
     ) -> LLMResult:
         served, texts = self._served(prompts)
-        if not self._one_by_one:
+        if not self._has_extra_body:
             return _noted(self.llm._generate(texts, stop, run_manager, **kwargs), served, stop)
         sent = [self._sent(text, kwargs) for text in texts]
         with ThreadPoolExecutor(min(len(sent), _AT_ONCE)) as pool:
@@ -59,7 +59,7 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
         **kwargs: Any,
     ) -> LLMResult:
         served, texts = self._served(prompts)
-        if not self._one_by_one:
+        if not self._has_extra_body:
             return _noted(await self.llm._agenerate(texts, stop, run_manager, **kwargs), served, stop)
         sent = [self._sent(text, kwargs) for text in texts]
         ask = (self.llm._agenerate([text], stop, run_manager, **rest) for text, rest in sent)
@@ -99,13 +99,13 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
         yield GenerationChunk(text="", generation_info=served.info())
 
     @property
-    def _one_by_one(self) -> bool:
-        """Whether each prompt is a request: vectors are, and `transformers serve` refuses OpenAI's lists of texts."""
-        return self.embeds is not None or "extra_body" in type(self.llm).model_fields
+    def _has_extra_body(self) -> bool:
+        """Whether each prompt can be, and so is, a request: `transformers serve` refuses OpenAI's lists of texts."""
+        return "extra_body" in type(self.llm).model_fields
 
     def _sent(self, text: str, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Returns the prompt and the arguments for the client: the text or its vectors, as an extra field."""
-        if not self._one_by_one:
+        if not self._has_extra_body:
             return text, kwargs
         fields = {"prompt": text} if self.embeds is None else vector_fields(self.embeds(text))
         extra = {**(getattr(self.llm, "extra_body", None) or {}), **(kwargs.get("extra_body") or {})}

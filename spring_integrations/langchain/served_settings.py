@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from spring_integrations._once import Once
 from spring_integrations.prompts import OnMissingBoundary, remove_marks
-from spring_integrations.prompts.served_text import ServedPrompt, ServedTokens
+from spring_integrations.prompts.served_text import ServedPrompt, ServedTokens, check_embeds
 
 SERVED_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 _TAKEN = (
@@ -52,6 +52,9 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     on_missing_boundary: OnMissingBoundary = ServedTokens.on_missing_boundary
     """What to do with a prompt without a boundary."""
 
+    embeds: Any = None
+    """`PromptEmbeds`, for a server of the plain backbone that takes prompt embeddings; None sends text."""
+
     special_tokens: tuple[str, ...] = ()
     """Control tokens of the served tokenizer, for `SpringRetriever` to neutralise in passages."""
 
@@ -65,11 +68,16 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
         Raises:
             TokenCountError: if k is negative.
             PromptError: if the rule is none.
+            SettingsError: if `embeds` cannot turn prompts into vectors, or the model to be asked cannot send them.
         """
         client, known = fields.get("llm"), type(self).model_fields
         taken = {name: getattr(client, name) for name in _TAKEN if name in known and hasattr(client, name)}
         super().__init__(**{**taken, **fields})
         self._tokens()
+        self._check_embeds()
+
+    def _check_embeds(self) -> None:
+        check_embeds(self.embeds)
 
     @property
     def _inner(self) -> Any:
@@ -85,7 +93,7 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
         # What tells clients apart for LangChain's cache: `asdict` need not hold the address of the server.
         asked = dumpd(client) if client.is_lc_serializable() else client.asdict()
         own = {"k": self.k, "boundary_rule": rule and str(rule), "on_missing_boundary": self.on_missing_boundary}
-        return {"llm": asked, **own}
+        return {"llm": asked, **own, "embeds": getattr(self.embeds, "digest", None)}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params: LangSmithParams = self._inner._get_ls_params(stop=stop, **kwargs)

@@ -26,7 +26,7 @@ from spring_integrations.llama_index.chat import role_of
 from spring_integrations.llama_index.errors import unswallowed
 from spring_integrations.llama_index.served_answers import aeach, each, reported
 from spring_integrations.prompts import BoundaryRule, OnMissingBoundary
-from spring_integrations.prompts.served_text import ServedPrompt, ServedTokens, vector_fields
+from spring_integrations.prompts.served_text import ServedPrompt, ServedTokens, check_embeds, vector_fields
 
 _INHERITED = (
     "callback_manager",
@@ -75,7 +75,7 @@ class SpringServedLLM(LLM):
                 the wrapped LLM unless given.
 
         Raises:
-            SettingsError: if `llm` is not a LlamaIndex LLM.
+            SettingsError: if `llm` is not a LlamaIndex LLM, or cannot send `embeds`, or these are none.
             TokenCountError: if k is below 0.
             PromptError: for an impossible boundary_rule.
             ValidationError: for an unknown field or a value of the wrong type.
@@ -85,6 +85,13 @@ class SpringServedLLM(LLM):
             raise SettingsError(msg)
         super().__init__(llm=llm, k=k, **{name: getattr(llm, name) for name in _INHERITED} | settings)
         self._tokens(None)
+        check_embeds(self.embeds)
+        if self.embeds is not None and llm.metadata.is_chat_model:
+            msg = f"embeds goes with completions, and {type(llm).__name__} sends chats; set is_chat_model=False on it"
+            raise SettingsError(msg)
+        if self.embeds is not None and "additional_kwargs" not in type(llm).model_fields:
+            msg = f"{type(llm).__name__} has no additional_kwargs to send embeds in; give OpenAILike(…)"
+            raise SettingsError(msg)
 
     @classmethod
     def class_name(cls) -> str:

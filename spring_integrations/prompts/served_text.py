@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from spring_integrations._choices import check_choice
 from spring_integrations._once import Once
-from spring_integrations.errors import TokenCountError
+from spring_integrations.errors import SettingsError, TokenCountError
 from spring_integrations.prompts.chat_turns import mark_last_turn
 from spring_integrations.prompts.marks import read_marks
 from spring_integrations.prompts.neutralize import break_references
@@ -94,6 +94,21 @@ def _written(text: str, boundary: int | None, k: int) -> str:
     if boundary is None:
         return break_references(text)
     return f"{break_references(text[:boundary])}{token_text(k)}{break_references(text[boundary:])}"
+
+
+def check_embeds(embeds: Any, method: str = "__call__") -> None:
+    """Checks what is to turn prompts into vectors, if there is anything.
+
+    Args:
+        embeds: `PromptEmbeds`, another function of a prompt, or None.
+        method: what will be called of it.
+
+    Raises:
+        SettingsError: if it has no such method.
+    """
+    if embeds is not None and not callable(getattr(embeds, method, None)):
+        msg = f"embeds={embeds!r} cannot turn prompts into vectors; give PromptEmbeds.load(model_id, tokens), or None"
+        raise SettingsError(msg)
 
 
 def vector_fields(payload: str) -> dict[str, Any]:
