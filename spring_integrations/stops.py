@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+_NAMES = ("stop", "stop_sequences")
+_FURTHER = ("model_kwargs", "additional_kwargs", "extra_body")
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:
@@ -13,6 +17,17 @@ def before_stop(text: str, stop: Sequence[str]) -> str:
 def open_end(text: str, stop: Sequence[str]) -> int:
     """Returns the length of the text's end that more text may turn into a stop string."""
     return max((n for s in stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
+
+
+def own_stop(client: Any) -> Any:
+    """Returns the stop strings that a client of a server sends where a call has none of its own; None without any.
+
+    Args:
+        client: a model of LangChain or LlamaIndex. These have them as a field, or among fields of the request.
+    """
+    fields = dict(client)
+    places = (fields, *(fields.get(name) or {} for name in _FURTHER))
+    return next((place[name] for place in places for name in _NAMES if place.get(name)), None)
 
 
 class UntilStop:

@@ -24,7 +24,9 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 from llama_index.core.llms import CustomLLM
 from pydantic import Field
 
+from spring_integrations.errors import SpringError
 from spring_integrations.langchain import ChatSpringServed, SpringServedLLM
+from spring_integrations.llama_index import SpringCallError
 from spring_integrations.llama_index import SpringServedLLM as LlamaIndexServed
 from spring_integrations.stops import UntilStop, before_stop, open_end
 
@@ -57,17 +59,24 @@ class LeavesStops(BaseLLM):
     """A client of a server that leaves stop strings in, as `transformers serve` does, and that goes on behind them."""
 
     closed: list[bool] = Field(default_factory=list)
+    asked: list[Any] = Field(default_factory=list)
+    pieces: tuple[str, ...] = PIECES
+    stop: Any = None
+    stop_sequences: tuple[str, ...] = ()
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    extra_body: dict[str, Any] | None = None
 
     @property
     def _llm_type(self) -> str:
         return "leaves-stops"
 
     def _generate(self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> LLMResult:
+        self.asked.append(stop)
         return LLMResult(generations=[[Generation(text=WHOLE)] for _ in prompts])
 
     def _stream(self, prompt: str, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Iterator[Any]:
         try:
-            for piece in PIECES:
+            for piece in self.pieces:
                 yield GenerationChunk(text=piece)
         finally:
             self.closed.append(True)
@@ -75,6 +84,10 @@ class LeavesStops(BaseLLM):
 
 class ChatLeavesStops(BaseChatModel):
     """The same for chats."""
+
+    pieces: tuple[str, ...] = PIECES
+    stop: Any = None
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def _llm_type(self) -> str:
@@ -86,16 +99,18 @@ class ChatLeavesStops(BaseChatModel):
     async def _astream(
         self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for piece in PIECES:
+        for piece in self.pieces:
             yield ChatGenerationChunk(message=AIMessageChunk(piece))
 
     def _stream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Iterator[Any]:
-        for piece in PIECES:
+        for piece in self.pieces:
             yield ChatGenerationChunk(message=AIMessageChunk(piece))
 
 
 class LlamaIndexLeavesStops(CustomLLM):
     """The same for LlamaIndex."""
+
+    additional_kwargs: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -113,20 +128,84 @@ class LlamaIndexLeavesStops(CustomLLM):
             yield ChatResponse(message=ChatMessage(content=done.text, role="assistant"), delta=done.delta)
 
 
+async def astreamed(model: Any, **settings: Any) -> str:
+    return "".join([getattr(c, "content", c) async for c in model.astream("Hi", **settings)])
+
+
 @pytest.mark.parametrize("stop", STOPS)
 def test_langchain_models_cut_what_the_server_leaves(stop: list[str]) -> None:
     llm, chat = SpringServedLLM(llm=LeavesStops(), k=0), ChatSpringServed(llm=ChatLeavesStops(), k=0)
     wanted = before_stop(WHOLE, stop)
-
-    async def astreamed(model: Any) -> str:
-        return "".join([getattr(c, "content", c) async for c in model.astream("Hi", stop=stop)])
-
     assert llm.invoke("Hi", stop=stop) == wanted
     assert "".join(llm.stream("Hi", stop=stop)) == wanted
-    assert asyncio.run(astreamed(llm)) == wanted
+    assert asyncio.run(astreamed(llm, stop=stop)) == wanted
     assert chat.invoke("Hi", stop=stop).content == wanted
     assert "".join(chunk.text for chunk in chat.stream("Hi", stop=stop)) == wanted
-    assert asyncio.run(astreamed(chat)) == wanted
+    assert asyncio.run(astreamed(chat, stop=stop)) == wanted
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"stop": "Lima"},
+        {"stop": ["never", "Lima"]},
+        {"stop_sequences": ("Lima",)},
+        {"model_kwargs": {"stop": ["Lima"]}},
+        {"extra_body": {"stop": ["Lima"]}},
+    ],
+)
+def test_stop_strings_of_the_langchain_client_count_where_a_call_has_none(own: dict[str, Any]) -> None:
+    inner = LeavesStops(**own)
+    models: list[Any] = [SpringServedLLM(llm=inner, k=0)]
+    if own.keys() <= {"stop", "model_kwargs"}:
+        models.append(ChatSpringServed(llm=ChatLeavesStops(**own), k=0))
+    for model in models:
+        for stop, wanted in ((None, "It is "), (["\n"], "It is Lima."), ([], WHOLE)):
+            whole = [model.invoke("Hi", stop=stop), asyncio.run(model.ainvoke("Hi", stop=stop))]
+            assert [getattr(answer, "content", answer) for answer in whole] == [wanted] * 2
+            assert "".join(getattr(c, "content", c) for c in model.stream("Hi", stop=stop)) == wanted
+            assert asyncio.run(astreamed(model, stop=stop)) == wanted
+    assert inner.asked == [None, None, ["\n"], ["\n"], [], []]
+
+
+def test_one_stop_string_is_a_text_and_an_empty_one_is_refused() -> None:
+    inner = LeavesStops(asked=[])
+    llm, chat = SpringServedLLM(llm=inner, k=0), ChatSpringServed(llm=ChatLeavesStops(), k=0)
+    index, turns = LlamaIndexServed(LlamaIndexLeavesStops(), k=0), [ChatMessage(content="Hi")]
+    assert llm.invoke("Hi", stop=".\nQ") == "".join(llm.stream("Hi", stop=".\nQ")) == "It is Lima"
+    assert chat.invoke("Hi", stop=".\nQ").content == index.complete("Hi", stop=".\nQ").text == "It is Lima"
+    assert inner.asked == [[".\nQ"]]
+    for ask in (
+        llm.invoke,
+        chat.invoke,
+        lambda *a, **s: list(llm.stream(*a, **s)),
+        index.complete,
+        index.stream_complete,
+    ):
+        with pytest.raises(SpringError, match="a list of strings that are not empty"):
+            ask("Hi", stop=["", "a"])
+    with pytest.raises(SpringCallError, match="stop must be a string"):
+        index.chat(turns, stop="")
+    assert inner.asked == [[".\nQ"]]
+
+
+def test_a_stream_that_brought_nothing_is_the_error_that_langchain_makes_of_it() -> None:
+    for model in (
+        SpringServedLLM(llm=LeavesStops(pieces=()), k=0),
+        ChatSpringServed(llm=ChatLeavesStops(pieces=()), k=0),
+    ):
+        for stop in (None, ["Lima"]):
+            with pytest.raises(ValueError, match="No generation"):
+                list(model.stream("Hi", stop=stop))
+            with pytest.raises(ValueError, match="No generation"):
+                asyncio.run(astreamed(model, stop=stop))
+    assert list(SpringServedLLM(llm=LeavesStops(pieces=("",)), k=0).stream("Hi")) == ["", ""]
+
+
+def test_stop_strings_of_the_llama_index_client_count_where_a_call_has_none() -> None:
+    llm = LlamaIndexServed(LlamaIndexLeavesStops(additional_kwargs={"stop": "Lima"}), k=0)
+    assert llm.complete("Hi").text == list(llm.stream_complete("Hi"))[-1].text == "It is "
+    assert llm.complete("Hi", stop=["\n"]).text == "It is Lima."
 
 
 def test_a_stream_is_closed_at_the_stop_string() -> None:

@@ -70,7 +70,8 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         served, sent, rest = self._served(messages, kwargs)
-        return _chat_noted(self.llm._generate(sent, stop, run_manager, **rest), served, stop)
+        stop, ends = self._stops(stop)
+        return _chat_noted(self.llm._generate(sent, stop, run_manager, **rest), served, ends)
 
     async def _agenerate(
         self,
@@ -80,7 +81,8 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         served, sent, rest = self._served(messages, kwargs)
-        return _chat_noted(await self.llm._agenerate(sent, stop, run_manager, **rest), served, stop)
+        stop, ends = self._stops(stop)
+        return _chat_noted(await self.llm._agenerate(sent, stop, run_manager, **rest), served, ends)
 
     def _stream(
         self,
@@ -90,11 +92,12 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         served, sent, rest = self._served(messages, kwargs)
+        stop, ends = self._stops(stop)
         if type(self.llm)._stream is BaseChatModel._stream:
-            yield _whole_chat(self.llm._generate(sent, stop, run_manager, **rest), stop)
+            yield _whole_chat(self.llm._generate(sent, stop, run_manager, **rest), ends)
+            yield _chat_end(served)
         else:
-            yield from until_stop(self.llm._stream(sent, stop, run_manager, **rest), stop)
-        yield _chat_end(served)
+            yield from until_stop(self.llm._stream(sent, stop, run_manager, **rest), ends, _chat_end(served))
 
     async def _astream(
         self,
@@ -104,13 +107,14 @@ class ChatSpringServed(ServedSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         served, sent, rest = self._served(messages, kwargs)
+        stop, ends = self._stops(stop)
         kind = type(self.llm)
         if kind._stream is BaseChatModel._stream and kind._astream is BaseChatModel._astream:
-            yield _whole_chat(await self.llm._agenerate(sent, stop, run_manager, **rest), stop)
+            yield _whole_chat(await self.llm._agenerate(sent, stop, run_manager, **rest), ends)
+            yield _chat_end(served)
         else:
-            async for chunk in auntil_stop(self.llm._astream(sent, stop, run_manager, **rest), stop):
+            async for chunk in auntil_stop(self.llm._astream(sent, stop, run_manager, **rest), ends, _chat_end(served)):
                 yield chunk
-        yield _chat_end(served)
 
     def _served(
         self, messages: Sequence[BaseMessage], kwargs: dict[str, Any]
@@ -152,11 +156,11 @@ def _role(message: BaseMessage) -> str:
     return str(getattr(message, "role", message.type))
 
 
-def _chat_noted(result: ChatResult, served: ServedPrompt, stop: Sequence[str] | None) -> ChatResult:
+def _chat_noted(result: ChatResult, served: ServedPrompt, stop: Sequence[str]) -> ChatResult:
     return result.model_copy(update={"generations": [noted(cut(g, stop), served) for g in result.generations]})
 
 
-def _whole_chat(result: ChatResult, stop: Sequence[str] | None) -> ChatGenerationChunk:
+def _whole_chat(result: ChatResult, stop: Sequence[str]) -> ChatGenerationChunk:
     (generation,) = result.generations
     generation = cut(generation, stop)
     fields = generation.message.model_dump(exclude={"type"})

@@ -44,12 +44,13 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
         **kwargs: Any,
     ) -> LLMResult:
         served, texts = self._served(prompts)
+        stop, ends = self._stops(stop)
         if not self._has_extra_body:
-            return _noted(self.llm._generate(texts, stop, run_manager, **kwargs), served, stop)
+            return _noted(self.llm._generate(texts, stop, run_manager, **kwargs), served, ends)
         sent = [self._sent(text, kwargs) for text in texts]
         with ThreadPoolExecutor(min(len(sent), _AT_ONCE)) as pool:
             ask = [pool.submit(self.llm._generate, [text], stop, run_manager, **rest) for text, rest in sent]
-            return _noted(_joined([future.result() for future in ask]), served, stop)
+            return _noted(_joined([future.result() for future in ask]), served, ends)
 
     async def _agenerate(
         self,
@@ -59,11 +60,12 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
         **kwargs: Any,
     ) -> LLMResult:
         served, texts = self._served(prompts)
+        stop, ends = self._stops(stop)
         if not self._has_extra_body:
-            return _noted(await self.llm._agenerate(texts, stop, run_manager, **kwargs), served, stop)
+            return _noted(await self.llm._agenerate(texts, stop, run_manager, **kwargs), served, ends)
         sent = [self._sent(text, kwargs) for text in texts]
         ask = (self.llm._agenerate([text], stop, run_manager, **rest) for text, rest in sent)
-        return _noted(_joined(await asyncio.gather(*ask)), served, stop)
+        return _noted(_joined(await asyncio.gather(*ask)), served, ends)
 
     def _stream(
         self,
@@ -75,11 +77,13 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
         llm, rest = self._with_call_settings(kwargs)
         (served,), (text,) = llm._served([prompt])
         text, rest = self._sent(text, rest)
+        stop, ends = self._stops(stop)
+        end = GenerationChunk(text="", generation_info=served.info())
         if type(self.llm)._stream is BaseLLM._stream:
-            yield _whole(self.llm._generate([text], stop, run_manager, **rest), stop)
+            yield _whole(self.llm._generate([text], stop, run_manager, **rest), ends)
+            yield end
         else:
-            yield from until_stop(self.llm._stream(text, stop, run_manager, **rest), stop)
-        yield GenerationChunk(text="", generation_info=served.info())
+            yield from until_stop(self.llm._stream(text, stop, run_manager, **rest), ends, end)
 
     async def _astream(
         self,
@@ -91,12 +95,14 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
         llm, rest = self._with_call_settings(kwargs)
         (served,), (text,) = llm._served([prompt])
         text, rest = self._sent(text, rest)
+        stop, ends = self._stops(stop)
+        end = GenerationChunk(text="", generation_info=served.info())
         if type(self.llm)._stream is BaseLLM._stream and type(self.llm)._astream is BaseLLM._astream:
-            yield _whole(await self.llm._agenerate([text], stop, run_manager, **rest), stop)
+            yield _whole(await self.llm._agenerate([text], stop, run_manager, **rest), ends)
+            yield end
         else:
-            async for chunk in auntil_stop(self.llm._astream(text, stop, run_manager, **rest), stop):
+            async for chunk in auntil_stop(self.llm._astream(text, stop, run_manager, **rest), ends, end):
                 yield chunk
-        yield GenerationChunk(text="", generation_info=served.info())
 
     @property
     def _has_extra_body(self) -> bool:
@@ -116,7 +122,7 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
         return served, [one.texts[0] for one in served]
 
 
-def _noted(result: LLMResult, served: Sequence[ServedPrompt], stop: Sequence[str] | None) -> LLMResult:
+def _noted(result: LLMResult, served: Sequence[ServedPrompt], stop: Sequence[str]) -> LLMResult:
     rows = zip(result.generations, served, strict=True)
     done = [[noted(cut(g, stop), one) for g in row] for row, one in rows]
     return result.model_copy(update={"generations": done})
@@ -131,7 +137,7 @@ def _joined(results: Sequence[LLMResult]) -> LLMResult:
     return joined.model_copy(update={"llm_output": {**outputs[0], "token_usage": dict(usage)}}) if usage else joined
 
 
-def _whole(result: LLMResult, stop: Sequence[str] | None) -> GenerationChunk:
+def _whole(result: LLMResult, stop: Sequence[str]) -> GenerationChunk:
     ((generation,),) = result.generations
     generation = cut(generation, stop)
     return GenerationChunk(text=generation.text, generation_info=generation.generation_info)

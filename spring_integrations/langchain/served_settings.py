@@ -7,7 +7,7 @@ replaces `SpringHFLLM(…)`, and `ChatSpringServed(llm=ChatOpenAI(…), k=25)` r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.language_models import BaseLanguageModel
@@ -20,6 +20,8 @@ from typing_extensions import Self
 from spring_integrations._once import Once
 from spring_integrations.prompts import OnMissingBoundary, remove_marks
 from spring_integrations.prompts.served_text import ServedPrompt, ServedTokens, check_embeds
+from spring_integrations.runtime.settings import GenerationSettings
+from spring_integrations.stops import own_stop
 
 SERVED_CONFIG = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 _TAKEN = (
@@ -107,6 +109,12 @@ class ServedSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
 
     def _tokens(self) -> ServedTokens:
         return ServedTokens(self.k, self.boundary_rule, self.on_missing_boundary, self._once)
+
+    def _stops(self, stop: Sequence[str] | str | None) -> tuple[list[str] | None, tuple[str, ...]]:
+        """Returns the stop strings of a call as the client gets them, and those at which the answer ends."""
+        given: Any = own_stop(self._inner) if stop is None else stop
+        ends = GenerationSettings(stop=given).stop
+        return (None if stop is None else list(ends)), ends
 
     def _with_call_settings(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
         """Returns the model with the k of a call, and the arguments that the server is to get."""

@@ -13,38 +13,46 @@ from spring_integrations.stops import UntilStop, before_stop
 _Answer = TypeVar("_Answer", bound=Generation)
 
 
-def cut(answer: _Answer, stop: Sequence[str] | None) -> _Answer:
+def cut(answer: _Answer, stop: Sequence[str]) -> _Answer:
     """Returns an answer up to the first stop string."""
-    return _with_text(answer, before_stop(answer.text, stop or ()))
+    return _with_text(answer, before_stop(answer.text, stop))
 
 
-def until_stop(chunks: Iterator[_Answer], stop: Sequence[str] | None) -> Generator[_Answer, None, None]:
-    """Yields the chunks of a stream up to the first stop string, where the stream is closed."""
-    if not stop:
-        yield from chunks
-        return
+def until_stop(chunks: Iterator[_Answer], stop: Sequence[str], end: _Answer) -> Generator[_Answer, None, None]:
+    """Yields the chunks of a stream up to the first stop string, where the stream is closed, and behind them `end`.
+
+    Of a stream without chunks nothing is left, which LangChain reports.
+    """
     until = UntilStop(stop)
     chunk = None
     with closing(chunks):  # type: ignore[type-var]  # streams of LangChain's models are generators
         for chunk in chunks:
             yield _next(chunk, until)
             if until.ended:
-                return
-    if chunk is not None and (rest := until.rest()):
-        yield _only_text(chunk, rest)
+                break
+    if chunk is not None:
+        yield from _rest(chunk, until, end)
 
 
-async def auntil_stop(chunks: AsyncIterator[_Answer], stop: Sequence[str] | None) -> AsyncGenerator[_Answer, None]:
+async def auntil_stop(
+    chunks: AsyncIterator[_Answer], stop: Sequence[str], end: _Answer
+) -> AsyncGenerator[_Answer, None]:
     """The asynchronous form of `until_stop`."""
-    until = UntilStop(stop or ())
+    until = UntilStop(stop)
     chunk = None
     async with aclosing(chunks):  # type: ignore[type-var]  # as above
         async for chunk in chunks:
             yield _next(chunk, until)
             if until.ended:
-                return
-    if chunk is not None and (rest := until.rest()):
-        yield _only_text(chunk, rest)
+                break
+    if chunk is not None:
+        for last in _rest(chunk, until, end):
+            yield last
+
+
+def _rest(chunk: _Answer, until: UntilStop, end: _Answer) -> list[_Answer]:
+    rest = until.rest()
+    return [_only_text(chunk, rest), end] if rest else [end]
 
 
 def _next(chunk: _Answer, until: UntilStop) -> _Answer:

@@ -27,6 +27,8 @@ from spring_integrations.llama_index.errors import unswallowed
 from spring_integrations.llama_index.served_answers import aeach, each, reported
 from spring_integrations.prompts import BoundaryRule, OnMissingBoundary
 from spring_integrations.prompts.served_text import ServedPrompt, ServedTokens, check_embeds, vector_fields
+from spring_integrations.runtime.settings import GenerationSettings
+from spring_integrations.stops import own_stop
 
 _INHERITED = (
     "callback_manager",
@@ -113,59 +115,59 @@ class SpringServedLLM(LLM):
         Raises:
             SpringCallError: if the prompt or k is refused.
         """
-        sent = self._prompt(prompt, k)
-        return reported(self.llm.complete(**self._asked(sent, formatted, kwargs)), sent, self._stop(kwargs))
+        sent, stop = self._prompt(prompt, k), self._stop(kwargs)
+        return reported(self.llm.complete(**self._asked(sent, formatted, kwargs)), sent, stop)
 
     def stream_complete(
         self, prompt: str, formatted: bool = False, *, k: int | None = None, **kwargs: Any
     ) -> CompletionResponseGen:
         """Answers piece by piece."""
-        sent = self._prompt(prompt, k)
-        return each(self.llm.stream_complete(**self._asked(sent, formatted, kwargs)), sent, self._stop(kwargs))
+        sent, stop = self._prompt(prompt, k), self._stop(kwargs)
+        return each(self.llm.stream_complete(**self._asked(sent, formatted, kwargs)), sent, stop)
 
     def chat(self, messages: Sequence[ChatMessage], *, k: int | None = None, **kwargs: Any) -> ChatResponse:
         """Answers a conversation."""
-        sent = self._chat(messages, k)
-        return reported(self.llm.chat(_rewritten(messages, sent), **kwargs), sent, self._stop(kwargs))
+        sent, stop = self._chat(messages, k), self._stop(kwargs)
+        return reported(self.llm.chat(_rewritten(messages, sent), **kwargs), sent, stop)
 
     def stream_chat(self, messages: Sequence[ChatMessage], *, k: int | None = None, **kwargs: Any) -> ChatResponseGen:
         """Answers a conversation piece by piece."""
-        sent = self._chat(messages, k)
-        return each(self.llm.stream_chat(_rewritten(messages, sent), **kwargs), sent, self._stop(kwargs))
+        sent, stop = self._chat(messages, k), self._stop(kwargs)
+        return each(self.llm.stream_chat(_rewritten(messages, sent), **kwargs), sent, stop)
 
     async def acomplete(
         self, prompt: str, formatted: bool = False, *, k: int | None = None, **kwargs: Any
     ) -> CompletionResponse:
         """As `complete`."""
-        sent = self._prompt(prompt, k)
-        return reported(await self.llm.acomplete(**self._asked(sent, formatted, kwargs)), sent, self._stop(kwargs))
+        sent, stop = self._prompt(prompt, k), self._stop(kwargs)
+        return reported(await self.llm.acomplete(**self._asked(sent, formatted, kwargs)), sent, stop)
 
     async def astream_complete(
         self, prompt: str, formatted: bool = False, *, k: int | None = None, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """As `stream_complete`."""
-        sent = self._prompt(prompt, k)
-        return aeach(await self.llm.astream_complete(**self._asked(sent, formatted, kwargs)), sent, self._stop(kwargs))
+        sent, stop = self._prompt(prompt, k), self._stop(kwargs)
+        return aeach(await self.llm.astream_complete(**self._asked(sent, formatted, kwargs)), sent, stop)
 
     async def achat(self, messages: Sequence[ChatMessage], *, k: int | None = None, **kwargs: Any) -> ChatResponse:
         """As `chat`."""
-        sent = self._chat(messages, k)
-        return reported(await self.llm.achat(_rewritten(messages, sent), **kwargs), sent, self._stop(kwargs))
+        sent, stop = self._chat(messages, k), self._stop(kwargs)
+        return reported(await self.llm.achat(_rewritten(messages, sent), **kwargs), sent, stop)
 
     async def astream_chat(
         self, messages: Sequence[ChatMessage], *, k: int | None = None, **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """As `stream_chat`."""
-        sent = self._chat(messages, k)
-        return aeach(await self.llm.astream_chat(_rewritten(messages, sent), **kwargs), sent, self._stop(kwargs))
+        sent, stop = self._chat(messages, k), self._stop(kwargs)
+        return aeach(await self.llm.astream_chat(_rewritten(messages, sent), **kwargs), sent, stop)
 
     def _tokens(self, k: int | None) -> ServedTokens:
         return ServedTokens(self.k if k is None else k, self.boundary_rule, self.on_missing_boundary, self._once)
 
     def _stop(self, kwargs: dict[str, Any]) -> Sequence[str]:
         """Returns the stop strings that the server gets with a call."""
-        stop = {**getattr(self.llm, "additional_kwargs", {}), **kwargs}.get("stop") or ()
-        return (stop,) if isinstance(stop, str) else stop
+        with unswallowed():
+            return GenerationSettings(stop=kwargs.get("stop", own_stop(self.llm))).stop
 
     def _prompt(self, prompt: str, k: int | None) -> ServedPrompt:
         with unswallowed():
