@@ -6,15 +6,19 @@ The clients here post to a real server over HTTP; they stand for `OpenAI` and `C
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import LLM, BaseChatModel
+from langchain_core.language_models.llms import BaseLLM
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -24,7 +28,14 @@ from langchain_core.messages import (
     convert_to_openai_messages,
 )
 from langchain_core.output_parsers import JsonOutputParser
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, GenerationChunk
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    ChatResult,
+    Generation,
+    GenerationChunk,
+    LLMResult,
+)
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -330,6 +341,73 @@ def test_control_tokens_are_given_as_a_local_model_has_them() -> None:
     ):
         assert SpringRetriever(retriever=OverlapRetriever(docs=[]), special_tokens=model.special_tokens)
     assert SpringServedLLM(llm=Client(url=""), k=1).special_tokens == ()
+
+
+class SlowClient(BaseLLM):
+    """A client that sends prompts one by one, and counts its requests; "bad" is refused at once."""
+
+    extra_body: dict[str, Any] | None = None
+    asked: list[str] = Field(default_factory=list)
+    lock: ClassVar = threading.Lock()
+    under_way: int = 0
+    most: int = 0
+
+    @property
+    def _llm_type(self) -> str:
+        return "slow-client"
+
+    @contextlib.contextmanager
+    def _request(self, prompts: list[str]) -> Iterator[LLMResult]:
+        self.asked.extend(prompts)
+        if "bad" in prompts:
+            raise ConnectionError
+        with self.lock:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+        try:
+            yield LLMResult(generations=[[Generation(text="ok")] for _ in prompts], llm_output={"model_name": "slow"})
+        finally:
+            with self.lock:
+                self.under_way -= 1
+
+    def _generate(self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> LLMResult:
+        with self._request(prompts) as result:
+            time.sleep(0.02)
+            return result
+
+    async def _agenerate(
+        self, prompts: list[str], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        with self._request(prompts) as result:
+            await asyncio.sleep(0.02)
+            return result
+
+
+async def test_a_batch_has_no_more_than_32_requests_under_way() -> None:
+    client = SlowClient()
+    llm = SpringServedLLM(llm=client, k=1)
+    assert llm.batch(["Hi"] * 80) == await llm.abatch(["Hi"] * 80) == ["ok"] * 80
+    assert (client.most, len(client.asked)) == (32, 160)
+
+
+async def test_the_first_failure_of_a_batch_ends_it() -> None:
+    client = SlowClient()
+    llm = SpringServedLLM(llm=client, k=1)
+    prompts = ["Hi"] * 10 + ["bad"] + ["Hi"] * 290
+    with pytest.raises(ConnectionError):
+        llm.batch(prompts)
+    assert len(client.asked) < 250
+    client.asked.clear()
+    with pytest.raises(ConnectionError):
+        await llm.abatch(prompts)
+    assert len(client.asked) < 250
+    assert client.under_way == 0
+
+
+async def test_no_prompts_are_what_the_client_says_to_none() -> None:
+    llm = SpringServedLLM(llm=SlowClient(), k=1)
+    for result in (llm.generate([]), await llm.agenerate([])):
+        assert (result.generations, result.llm_output["model_name"]) == ([], "slow")
 
 
 class Vectors:

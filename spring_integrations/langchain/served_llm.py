@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -45,12 +45,17 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
     ) -> LLMResult:
         served, texts = self._served(prompts)
         stop, ends = self._stops(stop)
-        if not self._has_extra_body:
+        if not (texts and self._has_extra_body):
             return _noted(self.llm._generate(texts, stop, run_manager, **kwargs), served, ends)
         sent = [self._sent(text, kwargs) for text in texts]
-        with ThreadPoolExecutor(min(len(sent), _AT_ONCE)) as pool:
-            ask = [pool.submit(self.llm._generate, [text], stop, run_manager, **rest) for text, rest in sent]
-            return _noted(_joined([future.result() for future in ask]), served, ends)
+        pool = ThreadPoolExecutor(_AT_ONCE)
+        try:
+            asked = [pool.submit(self.llm._generate, [text], stop, run_manager, **rest) for text, rest in sent]
+            for done in as_completed(asked):
+                done.result()  # raises the first failure
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return _noted(_joined([done.result() for done in asked]), served, ends)
 
     async def _agenerate(
         self,
@@ -61,11 +66,22 @@ class SpringServedLLM(ServedSettings, PerCallLLM):
     ) -> LLMResult:
         served, texts = self._served(prompts)
         stop, ends = self._stops(stop)
-        if not self._has_extra_body:
+        if not (texts and self._has_extra_body):
             return _noted(await self.llm._agenerate(texts, stop, run_manager, **kwargs), served, ends)
         sent = [self._sent(text, kwargs) for text in texts]
-        ask = (self.llm._agenerate([text], stop, run_manager, **rest) for text, rest in sent)
-        return _noted(_joined(await asyncio.gather(*ask)), served, ends)
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(text: str, rest: dict[str, Any]) -> LLMResult:
+            async with slots:
+                return await self.llm._agenerate([text], stop, run_manager, **rest)
+
+        asked = [asyncio.create_task(ask(*one)) for one in sent]
+        try:
+            return _noted(_joined(await asyncio.gather(*asked)), served, ends)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     def _stream(
         self,
