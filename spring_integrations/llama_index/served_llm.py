@@ -113,7 +113,7 @@ class SpringServedLLM(LLM):
         """Answers a prompt; `kwargs` go to the wrapped LLM.
 
         Raises:
-            SpringCallError: if the prompt or k is refused.
+            SpringCallError: if the prompt, k or a stop string is refused.
         """
         sent, stop = self._prompt(prompt, k), self._stop(kwargs)
         return reported(self.llm.complete(**self._asked(sent, formatted, kwargs)), sent, stop)
