@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, nullcontext
 from typing import Any, TypeVar
 
 from langchain_core.outputs import ChatGeneration, Generation
@@ -25,7 +25,7 @@ def until_stop(chunks: Iterator[_Answer], stop: Sequence[str], end: _Answer) -> 
     """
     until = UntilStop(stop)
     chunk = None
-    with closing(chunks):  # type: ignore[type-var]  # streams of LangChain's models are generators
+    with closing(chunks) if isinstance(chunks, Generator) else nullcontext():
         for chunk in chunks:
             yield _next(chunk, until)
             if until.ended:
@@ -40,7 +40,7 @@ async def auntil_stop(
     """The asynchronous form of `until_stop`."""
     until = UntilStop(stop)
     chunk = None
-    async with aclosing(chunks):  # type: ignore[type-var]  # as above
+    async with aclosing(chunks) if isinstance(chunks, AsyncGenerator) else nullcontext():
         async for chunk in chunks:
             yield _next(chunk, until)
             if until.ended:
