@@ -29,6 +29,7 @@ from spring_integrations.langchain import SpringHFLLM
 from spring_integrations.metrics import METRICS
 from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.training import Example, ExampleFiles, TrainConfig, TrainingResult, train
+from spring_integrations.training.run_folder import last_whole_checkpoint
 from spring_integrations.training.spring import initial_tokens
 from spring_integrations.training.validation import SCORES
 
@@ -184,14 +185,73 @@ def history(folder: Path) -> list[float]:
     return [e["loss"] for e in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in e]
 
 
-def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    whole = run(tmp_path / "whole")
-    for damage in ("trainer_state.json", "optimizer.pt"):
-        cut_after(whole.path.parent, tmp_path / damage, 8)
-        (tmp_path / damage / "checkpoint-8" / damage).unlink()
-        assert torch.equal(table(run(tmp_path / damage)), table(whole))
-        assert "checkpoint-8 is incomplete" in caplog.text
-        caplog.clear()
+DAMAGE = {"deleted": None, "emptied": b"", "cut": 0.5, "random": bytes(range(256)) * 9}
+
+
+def damage(file: Path, how: str) -> None:
+    """Leaves of a file what a kill, a full disk or a bad copy leaves."""
+    content, left = file.read_bytes(), DAMAGE[how]
+    file.unlink()
+    if left is not None:
+        file.write_bytes(left if isinstance(left, bytes) else content[: int(left * len(content))])
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor]:
+    """A run that was killed after its last checkpoint, with those of steps 6 and 8, and what it would have made."""
+    folder = tmp_path_factory.mktemp("killed")
+    whole = table(run(folder / "whole"))
+    cut_after(folder / "whole", folder / "cut", 8)
+    return folder / "cut", whole
+
+
+def copy_of(killed: tuple[Path, torch.Tensor], folder: Path) -> Path:
+    shutil.copytree(killed[0], folder)
+    return folder
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_passed_over(
+    killed: tuple[Path, torch.Tensor], name: str, how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = copy_of(killed, tmp_path / "cut")
+    damage(cut / "checkpoint-8" / name, how)
+    assert torch.equal(table(run(cut)), killed[1])
+    (warning,) = [r.message for r in caplog.records if r.name.startswith("spring_integrations")]
+    assert re.search(f"checkpoint-8 is incomplete or damaged .*{name}.*; going on from checkpoint-6", warning)
+
+
+@pytest.mark.parametrize(("name", "whole"), [("rng_state.pth", 6), ("training_args.bin", 8)])
+def test_what_a_run_does_not_read_may_be_damaged(
+    killed: tuple[Path, torch.Tensor], name: str, whole: int, tmp_path: Path
+) -> None:
+    for how in DAMAGE:
+        cut = copy_of(killed, tmp_path / how)
+        damage(cut / "checkpoint-8" / name, how)
+        found = last_whole_checkpoint(cut)
+        assert found == cut / f"checkpoint-{8 if how == 'deleted' else whole}"
+
+
+def test_a_run_without_a_whole_checkpoint_starts_anew(
+    killed: tuple[Path, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = copy_of(killed, tmp_path / "cut")
+    (cut / "checkpoint-8" / "trainer_state.json").write_text("[]")
+    (cut / "checkpoint-6" / "trainer_state.json").write_text("{}")  # of no step
+    assert torch.equal(table(run(cut)), killed[1])
+    assert "no checkpoint is whole: starting anew" in caplog.text
+
+
+def test_a_checkpoint_whose_best_one_is_damaged_brings_no_result(tmp_path: Path) -> None:
+    def validated() -> TrainingResult:
+        return train(Backbone(*tiny_models.build("llama")), EXAMPLES, CONFIG, tmp_path, validation=EXAMPLES[:1])
+
+    whole = table(validated())
+    (first, last) = sorted(tmp_path.glob("checkpoint-*"))
+    damage(first / "model.safetensors", "cut")
+    assert last_whole_checkpoint(tmp_path) is None
+    assert torch.equal(table(validated()), whole)
 
 
 def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
@@ -274,11 +334,16 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
         run(tmp_path, learning_rate=3e38)
 
 
-def test_damaged_settings_are_named(tmp_path: Path) -> None:
-    run(tmp_path)
-    (tmp_path / "train_config.json").write_text("", encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"train_config\.json is damaged"):
-        run(tmp_path)
+def test_settings_that_cannot_be_compared_stop_the_run(killed: tuple[Path, torch.Tensor], tmp_path: Path) -> None:
+    cut = copy_of(killed, tmp_path / "cut")
+    settings = cut / "train_config.json"
+    for content in (b"", b"[]", b"null", b"\xff\xfe"):
+        settings.write_bytes(content)
+        with pytest.raises(SettingsError, match=r"train_config\.json is damaged .*; put a whole copy back"):
+            run(cut)
+    settings.unlink()
+    with pytest.raises(SettingsError, match=r"their settings, train_config\.json, are missing; .* give a new folder"):
+        run(cut, n=5)
 
 
 def test_output_that_is_a_file_is_an_error(tmp_path: Path) -> None:

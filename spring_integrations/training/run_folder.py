@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from spring_integrations.errors import SettingsError, SpringError, StorageError
@@ -17,7 +19,8 @@ from spring_integrations.errors import SettingsError, SpringError, StorageError
 log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "train_config.json"
-_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")  # in this order
+_WEIGHTS, _STATE = "model.safetensors", "trainer_state.json"
+_CHECKPOINT_FILES = (_WEIGHTS, "optimizer.pt", "scheduler.pt", _STATE)  # in this order
 _MAY_CHANGE = {"micro_batch_size", "save_steps", "logging_steps", "shard_backbone"}  # when a run goes on
 
 
@@ -30,16 +33,11 @@ def record_settings(folder: Path, settings: dict[str, Any], defaults: dict[str, 
         defaults: of settings that a run of an earlier release did not have.
 
     Raises:
-        SettingsError: if the folder holds checkpoints of a run with other settings.
+        SettingsError: if the folder holds checkpoints of a run with other settings, or with none that can be read.
     """
     file = folder / SETTINGS_FILE
-    if file.is_file() and any(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            msg = f"{file} is damaged ({error}); delete it to go on from the checkpoints with these settings"
-            raise SettingsError(msg) from error
-        now, before = (json.loads(json.dumps(values)) for values in (settings, defaults | before))
+    if _checkpoints(folder):
+        now, before = (json.loads(json.dumps(values)) for values in (settings, defaults | _recorded(file)))
         changed = sorted(n for n in {*before, *now} - _MAY_CHANGE if before.get(n) != now.get(n))
         if changed:
             values = ", ".join(f"{n}: {before.get(n)!r} -> {now.get(n)!r}" for n in changed)
@@ -51,18 +49,76 @@ def record_settings(folder: Path, settings: dict[str, Any], defaults: dict[str, 
     aside.replace(file)
 
 
+def _recorded(file: Path) -> dict[str, Any]:
+    remedy = "put a whole copy back, give a new folder, or delete the checkpoints to start anew"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"{file.parent} holds checkpoints, but their settings, {file.name}, are missing; {remedy}"
+        raise SettingsError(msg) from error
+    except ValueError as error:
+        msg = f"{file} is damaged ({error}); {remedy}"
+        raise SettingsError(msg) from error
+    if not isinstance(found, dict):
+        msg = f"{file} is damaged (no JSON object: {str(found)[:40]}); {remedy}"
+        raise SettingsError(msg)
+    return found
+
+
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """Returns the newest checkpoint that was written to its end."""
+    """Returns the newest checkpoint that can be gone on from; warns of newer ones that cannot.
+
+    Args:
+        folder: of the run.
+    """
+    whole, damage = _newest_whole(folder)
+    if damage:
+        then = f"going on from {whole.name}" if whole else "no checkpoint is whole: starting anew"
+        log.warning("in %s, as after a kill or on a full disk, %s; %s", folder, "; ".join(damage), then)
+    return whole
+
+
+def _newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """Returns the newest whole checkpoint, and what is wrong with those after it."""
+    damage = []
+    for checkpoint in _checkpoints(folder):
+        if not (problem := _damage(checkpoint)):
+            return checkpoint, damage
+        damage.append(f"{checkpoint.name} is incomplete or damaged ({problem})")
+    return None, damage
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Returns the folders of checkpoints, newest first."""
     found = [f for f in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if f.name.rsplit("-", 1)[-1].isdigit()]
-    for checkpoint in sorted(found, key=lambda f: int(f.name.rsplit("-", 1)[-1]), reverse=True):
-        try:
-            json.loads((checkpoint / _CHECKPOINT_FILES[-1]).read_text(encoding="utf-8"))  # written last
-            if all((checkpoint / name).is_file() for name in _CHECKPOINT_FILES):
-                return checkpoint
-        except (OSError, ValueError):
-            pass
-        log.warning("%s is incomplete, as after a kill or on a full disk; using the one before", checkpoint)
-    return None
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[-1])
+
+
+def _damage(checkpoint: Path) -> str:
+    """Returns what keeps a run from going on from a checkpoint, "" if nothing does."""
+    if missing := [name for name in _CHECKPOINT_FILES if not (checkpoint / name).is_file()]:
+        return f"no {missing[0]}"
+    file = checkpoint / _STATE
+    try:
+        state = TrainerState.load_from_json(str(file))
+        if state.global_step != _step(checkpoint):
+            return f"{_STATE} is of step {state.global_step}"
+        for file in checkpoint.glob("*.pt*"):  # the random state of each process too
+            with ZipFile(file) as archive:
+                if bad := archive.testzip():
+                    return f"{file.name}: {bad} has changed"
+        # The end of the run takes the weights of the best checkpoint so far.
+        best = Path(state.best_model_checkpoint or checkpoint)
+        for file in [place / _WEIGHTS for place in (checkpoint, best) if place.is_dir()]:
+            with safe_open(file, "pt"):
+                pass
+    except Exception as error:  # noqa: BLE001 - damaged files make their readers raise anything
+        return f"{file.parent.name}/{file.name}: {error or 'it ends too early'}"
+    return ""
 
 
 @contextmanager
@@ -76,7 +132,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         # torch.save reports a failed write as a RuntimeError of its zip writer.
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise
-        last = last_whole_checkpoint(folder)
+        last, _ = _newest_whole(folder)
         kept = f"{last.name} is whole" if last else "no checkpoint was written yet"
         msg = f"cannot write to {folder} ({error}); {kept}: make room, or give another folder, and run again"
         raise StorageError(msg) from error
