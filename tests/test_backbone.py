@@ -10,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
+from torch.testing._internal.two_tensor import TwoTensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from spring_integrations import RagPrompt, SpringError, SpringModel, SpringTokens
 from spring_integrations.errors import BackboneError, TokensError
 from spring_integrations.runtime.backbone import Backbone, VirtualEmbedding, fingerprint
+from spring_integrations.runtime.same_backbone import weights_digest
 
 PROMPT = RagPrompt.from_passages(
     ["Röntgen got it — 東京 🙂", "Lima  is the\ncapital of Peru."], "who got the first prize?"
@@ -285,6 +287,29 @@ class TestFingerprint:
         assert fingerprint(model.get_input_embeddings()) == plain
         assert fingerprint(tiny_models.build("llama")[0].get_input_embeddings()) == plain
         assert fingerprint(tiny_models.build("llama", seed=5)[0].get_input_embeddings()) != plain
+
+    def test_a_digest_tells_models_with_one_embedding_table_apart(self):
+        model, tokenizer = tiny_models.build("gpt2")
+        plain = weights_digest(model)
+        assert plain == weights_digest(tiny_models.build("gpt2")[0])
+        Backbone(model, tokenizer).attach(_random_tokens())
+        assert weights_digest(model) == plain
+        for name in ("attn.c_attn.weight", "mlp.c_proj.bias", "ln_2.weight"):
+            tuned = tiny_models.build("gpt2")[0]
+            tuned.transformer.h[1].get_parameter(name).data += 0.01
+            assert weights_digest(tuned) != plain
+        assert weights_digest(tiny_models.build("gpt2")[0].bfloat16()) != plain
+        assert not weights_digest(tiny_models.build("gpt2")[0].to("meta")), "weights that are elsewhere are not known"
+
+    def test_a_digest_looks_into_weights_of_several_tensors(self):
+        def digest(*scale):
+            layer = torch.nn.Linear(3, 2)
+            parts = (torch.full((2, 3), float(value)) for value in scale)
+            layer.weight, layer.bias = torch.nn.Parameter(TwoTensor(*parts)), None
+            return weights_digest(layer)
+
+        assert digest(1, 2) == digest(1, 2)
+        assert digest(1, 2) != digest(1, 3)
 
 
 class TestProperties:

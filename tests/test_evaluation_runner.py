@@ -10,17 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny_models
+import torch
 from evaluation_kit import OTHER, PASSAGES, QUESTIONS, Scripted, index, model_systems
 
 import spring_integrations
 from spring_integrations import SpringModel
+from spring_integrations.decoding import RagDecoder
 from spring_integrations.errors import DataError, SettingsError, StorageError, TokenCountError
 from spring_integrations.evaluation.questions import Question
 from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.evaluation.runner import evaluate
 from spring_integrations.evaluation.side_effects import UNUSED_TOKENS, general_ability
-from spring_integrations.evaluation.systems import DecodedSystem, PromptedSystem, token_systems
+from spring_integrations.evaluation.systems import DecodedSystem, PromptedSystem, System, token_systems
 from spring_integrations.metrics import METRICS
+from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.runtime.context_cache import ContextCache
 
 ALL = frozenset(q.id for q in QUESTIONS)
@@ -158,6 +162,24 @@ def test_predictions_of_another_run_are_left_alone(tmp_path, change, named) -> N
     with pytest.raises(SettingsError, match=rf"another run \(.*{named}.*give a new folder"):
         evaluate(out=tmp_path, **first | change)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_other_weights_under_the_same_name_do_not_go_on(tmp_path, decoded) -> None:
+    def system(seed: int) -> System:
+        model, tokenizer = tiny_models.build("llama")
+        torch.manual_seed(seed)
+        model.model.layers[0].mlp.down_proj.reset_parameters()
+        answering = SpringModel(Backbone(model, tokenizer, "mm"))
+        if decoded:
+            return DecodedSystem("a", RagDecoder(answering, "rag-token"), "rag-token mm", max_new_tokens=2)
+        return PromptedSystem("a", answering, "a", max_new_tokens=2)
+
+    first = {"questions": QUESTIONS[:1], "out": tmp_path, "retrievers": {"bm25": index()}}
+    evaluate(systems=[system(0)], **first)
+    evaluate(systems=[system(0)], **first)
+    with pytest.raises(SettingsError, match=r"another run \(systems: a: weights: .* give a new folder"):
+        evaluate(systems=[system(1)], **first)
 
 
 def test_predictions_without_settings_are_left_alone(tmp_path) -> None:

@@ -19,6 +19,7 @@ import pytest
 import tiny_models
 import torch
 from PIL import Image
+from transformers import PreTrainedModel
 from typer.testing import CliRunner
 
 import spring_integrations
@@ -248,8 +249,8 @@ def test_a_checkpoint_whose_best_one_is_damaged_brings_no_result(tmp_path: Path)
         return train(Backbone(*tiny_models.build("llama")), EXAMPLES, CONFIG, tmp_path, validation=EXAMPLES[:1])
 
     whole = table(validated())
-    (first, last) = sorted(tmp_path.glob("checkpoint-*"))
-    damage(first / "model.safetensors", "cut")
+    best = min(tmp_path.glob("checkpoint-*"))
+    damage(best / "model.safetensors", "cut")
     assert last_whole_checkpoint(tmp_path) is None
     assert torch.equal(table(validated()), whole)
 
@@ -267,6 +268,25 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="fingerprint: "):
         run(tmp_path, family="mistral")
     run(tmp_path, micro_batch_size=1)  # another machine may have less memory
+
+
+def test_another_model_with_the_same_embeddings_does_not_go_on(tmp_path: Path) -> None:
+    def go_on(model: PreTrainedModel) -> None:
+        train(Backbone(model, tiny_models.build("llama")[1]), EXAMPLES, CONFIG, tmp_path)
+
+    run(tmp_path)
+    tuned, _ = tiny_models.build("llama")
+    tuned.model.layers[1].self_attn.q_proj.weight.data.mul_(1.001)
+    with pytest.raises(SettingsError, match=r"\(backbone_weights: .* -> .*\); give those of before, or a new folder"):
+        go_on(tuned)
+    with pytest.raises(SettingsError, match="dtype: 'float32' -> 'bfloat16'"):
+        go_on(tiny_models.build("llama")[0].bfloat16())
+    # A release that did not know of it left no digest.
+    settings = tmp_path / "train_config.json"
+    known = json.loads(settings.read_text(encoding="utf-8"))
+    del known["backbone_weights"], known["dtype"]
+    settings.write_text(json.dumps(known), encoding="utf-8")
+    run(tmp_path)
 
 
 def test_checkpoints_hold_the_tokens_only(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spring_integrations.chat.layouts import Layouts
+from spring_integrations.decoding import RagDecoder
 from spring_integrations.errors import SettingsError
 from spring_integrations.evaluation.prompts import PAPER, prompt_named
 from spring_integrations.evaluation.questions import Question
@@ -14,6 +15,7 @@ from spring_integrations.passages import Passage
 from spring_integrations.prompts import RagPrompt
 from spring_integrations.prompts.stock import CHATS
 from spring_integrations.runtime.model import SpringModel
+from spring_integrations.runtime.same_backbone import weights_digest
 
 DEFAULT_MAX_NEW_TOKENS = 32
 
@@ -90,6 +92,7 @@ class PromptedSystem:
             "retrieval": self.retrieval,
             "closed_book": self.closed_book,
             "model": model.name,
+            "weights": weights_digest(model.backbone),
             "dtype": str(model.backbone.dtype).removeprefix("torch."),
             "tokens": model.tokens.digest if model.tokens is not None and self.k else "",
             "source": self.source,
@@ -140,7 +143,10 @@ class DecodedSystem:
 
     def settings(self) -> dict[str, Any]:
         """Returns everything that its answers depend on."""
-        return {name: value for name, value in vars(self).items() if name != "decoder"}
+        known = {name: value for name, value in vars(self).items() if name != "decoder"}
+        if isinstance(self.decoder, RagDecoder):
+            known["weights"] = weights_digest(self.decoder.model.frozen.model)
+        return known
 
     def answer(self, questions: Sequence[Question], passages: Sequence[Sequence[Passage]]) -> list[str]:
         """Returns the decoder's answers."""

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 SETTINGS_FILE = "train_config.json"
 _WEIGHTS, _STATE = "model.safetensors", "trainer_state.json"
 _CHECKPOINT_FILES = (_WEIGHTS, "optimizer.pt", "scheduler.pt", _STATE)  # in this order
+_OF_BACKBONE = ("fingerprint", "backbone_weights")  # "" is unknown
 _MAY_CHANGE = {"micro_batch_size", "save_steps", "logging_steps", "shard_backbone"}  # when a run goes on
 
 
@@ -38,10 +39,14 @@ def record_settings(folder: Path, settings: dict[str, Any], defaults: dict[str, 
     file = folder / SETTINGS_FILE
     if _checkpoints(folder):
         now, before = (json.loads(json.dumps(values)) for values in (settings, defaults | _recorded(file)))
-        changed = sorted(n for n in {*before, *now} - _MAY_CHANGE if before.get(n) != now.get(n))
+        unknown = {n for n in _OF_BACKBONE if "" in (before.get(n), now.get(n))}
+        changed = sorted(n for n in {*before, *now} - _MAY_CHANGE - unknown if before.get(n) != now.get(n))
         if changed:
             values = ", ".join(f"{n}: {before.get(n)!r} -> {now.get(n)!r}" for n in changed)
-            msg = f"{folder} holds checkpoints of a run with other settings ({values}); give a new folder"
+            msg = (
+                f"{folder} holds checkpoints of a run with other settings ({values}); "
+                "give those of before, or a new folder"
+            )
             raise SettingsError(msg)
         return
     aside = file.with_suffix(".tmp")

@@ -19,6 +19,7 @@ from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
 from spring_integrations.errors import PromptTooLongError, SettingsError
 from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone, fingerprint
+from spring_integrations.runtime.same_backbone import weights_digest
 from spring_integrations.tokens import TokensMetadata
 from spring_integrations.training.card import write_card
 from spring_integrations.training.config import TrainConfig
@@ -80,7 +81,8 @@ def train(
     Raises:
         DataError: if there are no examples.
         PromptTooLongError: if an example does not fit the window; before the first step.
-        SettingsError: if output_dir holds a run with other settings, or the backbone cannot be sharded.
+        SettingsError: if output_dir holds a run with other settings or on another backbone, or the backbone cannot
+            be sharded.
         StorageError: if the disk is full; the previous checkpoint is whole.
         TrainingError: if the loss is not a number, or one example does not fit the memory.
         TokensError: if the backbone carries virtual tokens already, or the initial ones do not fit.
@@ -132,6 +134,8 @@ def run(
     writer = PromptWriter.of(backbone, config.layouts)
     data = TrainingSet(examples, config, writer)
     arguments = loop_arguments(config, folder, len(data), validates=bool(validation), own_bar=progress is None)
+    dtype = str(backbone.model.dtype).removeprefix("torch.")
+    loaded = {"dtype": dtype, "backbone_weights": weights_digest(backbone.model)}
     place(backbone, arguments.device, shard=config.shard_backbone)
     mark = fingerprint(backbone.model.get_input_embeddings())
     kind = {"encoder_decoder": True} if isinstance(backbone, Seq2SeqBackbone) else {}
@@ -146,7 +150,8 @@ def run(
         loop = Loop(method, data, held_out, arguments, shares_backbone=config.shard_backbone, progress=progress)
         with disk_errors(folder), only_writer(folder, needed=loop.is_world_process_zero()):
             if loop.is_world_process_zero():
-                record_settings(folder, asdict(config) | known | {"fingerprint": mark}, asdict(type(config)()) | kind)
+                settings = asdict(config) | known | {"fingerprint": mark} | loaded
+                record_settings(folder, settings, asdict(type(config)()) | kind | loaded)
             last = last_whole_checkpoint(folder)
             if last is not None:
                 log.info("resuming from %s", last)
