@@ -571,7 +571,12 @@ def test_two_processes_train_the_tokens_of_one(files: tuple[Path, Path], tmp_pat
         (["--weights", "1,x"], "--weights must be numbers with commas between them, got '1,x'"),
         (["--weights", "1,2"], "weights must be 1 numbers above 0"),
         (["--init", "/no/such.safetensors"], "no tokens file at '/no/such.safetensors'"),
-        (["--dtype", "bf16"], "--dtype bf16 is not a type of torch"),
+        (["--weights", "1e308"], "the weights 1e+308 are too large to add up"),
+        (["--dtype", "bf16"], "--dtype bf16 is not a type to train in; give auto, bfloat16, float16 or float32"),
+        (["--dtype", "float8_e4m3fn"], "--dtype float8_e4m3fn is not a type to train in"),
+        (["--dtype", "int8"], "--dtype int8 is not a type to train in"),
+        (["--seed", -1], "seed must be from 0 to 4,294,967,295, got seed=-1"),
+        (["--seed", 2**32], "seed must be from 0 to 4,294,967,295, got seed=4294967296"),
         (["--quantization", "4bit"], "needs a package that is not installed: pip install bitsandbytes"),
     ],
 )

@@ -6,6 +6,7 @@ import gzip
 import json
 import tracemalloc
 from collections import Counter
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from spring_integrations.training import (
     read_examples,
     with_passages,
 )
+from spring_integrations.training.joint import JointConfig
 
 EXAMPLES = (
     Example("capital of Peru", ("Lima",), ("Lima is the capital of Peru.", "The river flows to the sea.")),
@@ -146,7 +148,7 @@ def questions(data: TrainingSet, visits: range | None = None) -> list[str]:
 def test_an_epoch_has_as_many_visits_as_examples(sizes: list[int], weights: st.DataObject, batch: int) -> None:
     class Fact:
         def __init__(self, examples: int) -> None:
-            self.examples = examples
+            self.name, self.examples = "file", examples
             self.weight = weights.draw(st.floats(0.01, 100))
 
     class Files(list):
@@ -242,6 +244,16 @@ def test_impossible_input_is_refused(tmp_path: Path) -> None:
         ExampleFiles([write(tmp_path / "one.jsonl", GOOD)])[1]
 
 
+def test_weights_that_leave_a_file_out_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = [named(tmp_path, name, 3) for name in "ab"]
+    TrainingSet(ExampleFiles(files, weights=[1, 0.5]), TrainConfig())
+    assert not caplog.text
+    TrainingSet(ExampleFiles(files, weights=[1, 1e-9]), TrainConfig())
+    assert "b.jsonl is left out: its weight 1e-09 is none of an epoch's 6 examples" in caplog.text
+    with pytest.raises(DataError, match=r"the weights 1e\+308, 1e\+308 are too large to add up; give smaller ones"):
+        TrainingSet(ExampleFiles(files, weights=[1e308, 1e308]), TrainConfig())
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -264,6 +276,38 @@ def test_impossible_input_is_refused(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         TrainConfig(**settings)
+
+
+NOT_NULL = {f.name for f in fields(JointConfig)} - {"micro_batch_size", "precision", "temperature"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(({name: None}, f"{name}.*None") for name in sorted(NOT_NULL)),
+        *(({f.name: object()}, f"{f.name}.*<object") for f in fields(JointConfig)),
+        ({"epochs": 1.5}, "epochs must be a whole number, got epochs=1.5"),
+        ({"epochs": True}, "epochs must be a whole number, got epochs=True"),
+        ({"seed": "x"}, "seed must be a whole number, got seed='x'"),
+        ({"learning_rate": "1e-4"}, "learning_rate must be a number, got learning_rate='1e-4'"),
+        ({"temperature": False}, "temperature must be a number, got temperature=False"),
+        ({"shard_backbone": 1}, "shard_backbone must be True or False, got shard_backbone=1"),
+        ({"init_text": 3}, "init_text must be a text, got init_text=3"),
+        ({"layouts": (["paper"],)}, r"layouts=\(\['paper'\],\) must be some of 'paper'"),
+        ({"layouts": "paper"}, "layouts='paper' must be some of"),
+    ],
+)
+def test_settings_of_another_type_are_refused(settings: dict, message: str) -> None:
+    for config in (TrainConfig, JointConfig):
+        if settings.keys() <= config.__dataclass_fields__.keys():
+            with pytest.raises(SettingsError, match=message):
+                config(**settings)
+
+
+def test_a_path_and_a_list_are_settings_too(tmp_path: Path) -> None:
+    config = TrainConfig(init=tmp_path, layouts=["paper", "chat"], learning_rate=1)
+    assert config == TrainConfig(init=str(tmp_path), layouts=("paper", "chat"), learning_rate=1.0)
+    assert json.loads(json.dumps(asdict(config)))["init"] == str(tmp_path)
 
 
 def test_batches_are_divided_over_processes() -> None:

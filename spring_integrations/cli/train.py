@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spring_integrations.training import TrainingResult
 
 _DATA = "JSON Lines with question, target (a text or a list of them) and ret_passages (a list); .gz too."
+_DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
 @app.command(cls=accepts_old({"--num-passages": "--top"}))
@@ -46,15 +47,13 @@ def train(
     A run that was interrupted goes on: give the same command again. On several GPUs:
     accelerate launch -m spring_integrations.cli train …
     """
-    import torch
-
     from spring_integrations.runtime.backbone import Seq2SeqBackbone, load_backbone
     from spring_integrations.training import ExampleFiles
     from spring_integrations.training import train as run
     from spring_integrations.training.devices import use_local_device
 
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        msg = f"--dtype {dtype} is not a type of torch; give auto, bfloat16, float16 or float32"
+    if dtype not in _DTYPES:
+        msg = f"--dtype {dtype} is not a type to train in; give {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}"
         raise SettingsError(msg)
 
     shares = _numbers(weights)

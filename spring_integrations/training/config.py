@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, Literal
+from types import NoneType
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from spring_integrations._choices import check_choice, check_size
 from spring_integrations.errors import SettingsError
@@ -23,6 +25,8 @@ DEFAULT_INIT_TEXT = (
 )
 """Text whose embeddings the virtual tokens start from; repeated or cut to n tokens."""
 
+_MAX_SEED = 2**32 - 1  # NumPy's
+_WANTED = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
 _AT_LEAST_ONE = ("epochs", "save_steps", "logging_steps", "max_new_tokens")
 _SIZES = ("n", "k_samples", "batch_size", "lora_rank")
 
@@ -115,18 +119,23 @@ class TrainConfig:
     _above_zero: ClassVar[tuple[str, ...]] = ("learning_rate", "max_grad_norm")
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for an impossible value."""
+        """Raises SettingsError for an impossible value; a path and a list are turned into a text and a tuple."""
+        if isinstance(self.init, os.PathLike):
+            object.__setattr__(self, "init", os.fspath(self.init))
+        if isinstance(self.layouts, list):
+            object.__setattr__(self, "layouts", tuple(self.layouts))
+        for name in (*_SIZES, *(["micro_batch_size"] if self.micro_batch_size is not None else [])):
+            check_size(name, getattr(self, name))
+        self._check_types()
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 msg = f"{name} must be at least 1, got {getattr(self, name)}"
                 raise SettingsError(msg)
-        for name in (*_SIZES, *(["micro_batch_size"] if self.micro_batch_size is not None else [])):
-            check_size(name, getattr(self, name))
-        for setting in fields(self):
-            value, choices = getattr(self, setting.name), setting.metadata.get("choices")
-            if choices is not None and value is not None:
-                check_choice(setting.name, value, choices)
-        if not self.layouts or len({*self.layouts}) < len(self.layouts) or not {*self.layouts} <= {*LAYOUTS}:
+        if not 0 <= self.seed <= _MAX_SEED:
+            msg = f"seed must be from 0 to {_MAX_SEED:,}, got seed={self.seed}"
+            raise SettingsError(msg)
+        layouts = self.layouts if isinstance(self.layouts, tuple) else ()
+        if not layouts or any(name not in LAYOUTS or layouts.count(name) > 1 for name in layouts):
             msg = f"layouts={self.layouts!r} must be some of {', '.join(map(repr, LAYOUTS))}, each once"
             raise SettingsError(msg)
         for name in self._above_zero:
@@ -146,10 +155,22 @@ class TrainConfig:
         if self.k_samples > 1 and self.method != "spring":
             msg = f"k_samples={self.k_samples} needs method='spring'; {self.method!r} has one k only"
             raise SettingsError(msg)
-
         if self.k_draw == "sandwich" and self.k_samples < 2:
             msg = f"k_draw='sandwich' draws n and at least one other k, got k_samples={self.k_samples}; give 2 or more"
             raise SettingsError(msg)
+
+    def _check_types(self) -> None:
+        hints = get_type_hints(type(self))
+        for setting in fields(self):
+            name, value, kinds = setting.name, getattr(self, setting.name), get_args(hints[setting.name])
+            kind = kinds[0] if NoneType in kinds else hints[setting.name]
+            if value is None and NoneType in kinds:
+                continue
+            if (choices := setting.metadata.get("choices")) is not None:
+                check_choice(name, value, choices)
+            elif kind in _WANTED and not _is_a(kind, value):
+                msg = f"{name} must be {_WANTED[kind]}, got {name}={value!r}"
+                raise SettingsError(msg)
 
     def accumulation(self, processes: int) -> tuple[int, int]:
         """Returns (examples a process runs at once, micro-batches a step).
@@ -165,3 +186,7 @@ class TrainConfig:
             )
             raise SettingsError(msg)
         return micro, self.batch_size // (processes * micro)
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))

@@ -85,7 +85,7 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 
 def _newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     """Returns the newest whole checkpoint, and what is wrong with those after it."""
-    damage = []
+    damage: list[str] = []
     for checkpoint in _checkpoints(folder):
         if not (problem := _damage(checkpoint)):
             return checkpoint, damage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from spring_integrations.prompts import RagPrompt
 from spring_integrations.training.config import TrainConfig
 from spring_integrations.training.data import Example
 from spring_integrations.training.layouts import PromptWriter
+
+log = logging.getLogger(__name__)
 
 MAX_RANDOM_PASSAGES = 5
 
@@ -52,7 +55,7 @@ class TrainingSet(Dataset[Drawn]):
             writer: writes the prompts.
 
         Raises:
-            DataError: if there are no examples.
+            DataError: if there are no examples, or the weights of the files are too large to add up.
         """
         if not len(examples):
             msg = "no training examples"
@@ -63,6 +66,10 @@ class TrainingSet(Dataset[Drawn]):
         facts = getattr(examples, "facts", ())
         self._sizes = [f.examples for f in facts] or [len(examples)]
         self._counts = _shares([f.weight for f in facts] or [1.0], len(examples))
+        for file, count in zip(facts, self._counts, strict=False):
+            if not count:
+                msg = "%s is left out: its weight %g is none of an epoch's %d examples; raise it, or lower the others"
+                log.warning(msg, file.name, file.weight, len(examples))
         self._orders: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:
@@ -115,5 +122,8 @@ class TrainingSet(Dataset[Drawn]):
 
 def _shares(weights: list[float], total: int) -> list[int]:
     """Returns whole numbers in the proportion of the weights that add up to the total."""
+    if not math.isfinite(total * sum(weights)):
+        msg = f"the weights {', '.join(map(str, weights))} are too large to add up; give smaller ones, such as 2,1"
+        raise DataError(msg)
     ends = [round(total * sum(weights[: i + 1]) / sum(weights)) for i in range(len(weights))]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
