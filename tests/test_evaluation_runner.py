@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -180,6 +181,9 @@ def test_other_weights_under_the_same_name_do_not_go_on(tmp_path, decoded) -> No
     evaluate(systems=[system(0)], **first)
     with pytest.raises(SettingsError, match=r"another run \(systems: a: weights: .* give a new folder"):
         evaluate(systems=[system(1)], **first)
+    settings = tmp_path / "evaluation.json"  # as a release wrote it that did not know the weights
+    settings.write_text(re.sub(r'"weights": "\w+"', '"weights": ""', settings.read_text()))
+    evaluate(systems=[system(1)], **first)
 
 
 def test_predictions_without_settings_are_left_alone(tmp_path) -> None:

@@ -234,6 +234,8 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") 
     found = []
     for name in sorted(name for name in {*before, *now} if before.get(name) != now.get(name)):
         old, new = before.get(name), now.get(name)
+        if name == "weights" and not (old and new):  # not known, as in a run of an earlier release
+            continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _changes(old, new, f"{path}{name}: ")
         elif isinstance(old, Mapping) or isinstance(new, Mapping):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from spring_integrations.errors import SettingsError
-from spring_integrations.runtime.backbone import fingerprint
 from spring_integrations.runtime.familiar import translated
 from spring_integrations.runtime.loading import LoadOptions
 from spring_integrations.runtime.model import SpringModel
+from spring_integrations.runtime.same_backbone import weights_digest
 from spring_integrations.runtime.settings import GenerationSettings
 
 GENERATION = tuple(GenerationSettings.__dataclass_fields__)
@@ -83,7 +83,7 @@ def identity(model: SpringModel) -> dict[str, Any]:
         "dtype": str(model.backbone.dtype),
         "quantization": None if quantization is None else str(quantization),
         "attn_implementation": getattr(config, "_attn_implementation", None),
-        "fingerprint": fingerprint(model.backbone.get_input_embeddings()),
+        "weights": weights_digest(model.backbone),
         "tokens": None if model.tokens is None else model.tokens.digest,
         "boundary_rule": None if rule is None else rule.pattern.pattern,
         "on_missing_boundary": model.on_missing_boundary,
