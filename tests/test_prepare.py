@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -192,10 +193,15 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, content: str, message
 
 @pytest.mark.parametrize(
     "options",
-    [{"top": 0}, {"gold_within": -1}, {"hold_out": 1.0}, {"typed": 1.1}, {"limit": 0}, {"retriever": "elastic"}],
+    [
+        *({"top": 0}, {"gold_within": -1}, {"hold_out": 1.0}, {"typed": 1.1}, {"limit": 0}, {"retriever": "elastic"}),
+        *({"top": "3"}, {"top": 2.5}, {"top": None}, {"top": True}, {"gold_within": None}, {"passage_words": 2.5}),
+        *({"limit": "9"}, {"typed": "x"}, {"typed": float("nan")}, {"hold_out": None}, {"answers_in_passage": "no"}),
+    ],
 )
 def test_impossible_settings_are_refused(options: dict) -> None:
-    with pytest.raises(SettingsError, match=next(iter(options))):
+    ((name, value),) = options.items()
+    with pytest.raises(SettingsError, match=re.escape(f"{name}={value!r}")):
         PreparationConfig(**options)
 
 

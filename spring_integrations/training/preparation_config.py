@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from spring_integrations._choices import check_choice
 from spring_integrations.errors import SettingsError
 from spring_integrations.passages import RetrieverKind
+
+_MAY_BE_NONE = ("passage_words", "max_answer_words", "max_answers", "limit", "held_out_limit")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class PreparationConfig:
         default=0.0,
         metadata={
             "help": "Share of the articles, by title, that is kept for validation with all its questions and passages; "
-            "where there are too few titles, of the passages."
+            "where there are too few titles, of the passages. Without a title, a question's passage is its article, or "
+            "else the question itself."
         },
     )
     held_out_limit: int | None = field(default=None, metadata={"help": "Draw so many held-out questions."})
@@ -55,17 +59,22 @@ class PreparationConfig:
     def __post_init__(self) -> None:
         """Raises SettingsError for an impossible value."""
         check_choice("retriever", self.retriever, RetrieverKind)
-        for name in ("top", "passage_words", "max_answer_words", "max_answers", "limit", "held_out_limit"):
+        limits = {name: 1 for name in _MAY_BE_NONE if getattr(self, name) is not None}
+        for name, least in ({"top": 1, "gold_within": 0} | limits).items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                msg = f"{name} must be at least 1, got {value}"
+            if not _is_number(value, int) or value < least:
+                msg = f"{name} must be a whole number of at least {least}, got {name}={value!r}"
                 raise SettingsError(msg)
-        if self.gold_within < 0:
-            msg = f"gold_within must be at least 0, got {self.gold_within}"
+        if not _is_number(self.typed, int | float) or not 0 <= self.typed <= 1:
+            msg = f"typed must be a share from 0 to 1, got typed={self.typed!r}"
             raise SettingsError(msg)
-        if not 0 <= self.typed <= 1:
-            msg = f"typed must be a share from 0 to 1, got {self.typed}"
+        if not _is_number(self.hold_out, int | float) or not 0 <= self.hold_out < 1:
+            msg = f"hold_out must be a share from 0 to below 1, got hold_out={self.hold_out!r}"
             raise SettingsError(msg)
-        if not 0 <= self.hold_out < 1:
-            msg = f"hold_out must be a share from 0 to below 1, got {self.hold_out}"
+        if not isinstance(self.answers_in_passage, bool):
+            msg = f"answers_in_passage must be True or False, got answers_in_passage={self.answers_in_passage!r}"
             raise SettingsError(msg)
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
