@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spring_integrations import Passage
-from spring_integrations.errors import DataError, SettingsError
+from spring_integrations.errors import DataError, SettingsError, StorageError
 from spring_integrations.retrieval.bm25 import BM25Index
 from spring_integrations.training import (
     Example,
@@ -25,6 +25,7 @@ from spring_integrations.training import (
     read_examples,
     with_passages,
 )
+from spring_integrations.training.data import questions_only
 from spring_integrations.training.joint import JointConfig
 
 EXAMPLES = (
@@ -76,11 +77,15 @@ def test_malformed_lines_are_skipped_and_counted_if_asked(tmp_path: Path, caplog
         assert len(examples) == 2
         assert examples.facts[0].skipped == len(BAD)
         assert examples.place(1) == f"{file}, line {len(BAD) + 2}"
-        assert "train.jsonl, line 2: no field 'ret_passages'" in caplog.text
+        assert f"skipped {file}, line 2: no field 'ret_passages'" in caplog.text
         assert f"skipped {len(BAD)} of {len(BAD) + 2} lines" in caplog.text
         caplog.clear()
     with pytest.raises(DataError, match="line 2"):
         ExampleFiles([file])
+    copy = write(tmp_path / "copy.jsonl", *file.read_text().splitlines())
+    ExampleFiles([copy], skip_bad_lines=True)
+    assert "copy.jsonl, line 2: no field 'ret_passages'" in caplog.text
+    assert "train.jsonl" not in caplog.text
 
 
 def test_authors_format_is_read(tmp_path: Path) -> None:
@@ -214,6 +219,43 @@ def test_passages_are_retrieved_for_bare_questions() -> None:
     assert example == Example("capital of Peru", ("Lima",), ("Lima is the capital of Peru.",))
     with pytest.raises(DataError, match="no passage for the question 'q'"):
         with_passages([("q", ["a"])], lambda questions, top: [[]], 2)
+    with pytest.raises(DataError, match="one of 2 such; leave them out, or search more documents"):
+        with_passages([("q", ["a"])] * 2, lambda questions, top: [[], []], 2)
+    (example,) = with_passages([("capital of Peru", "Lima")], index.search_many, 2)
+    assert example.targets == ("Lima",)
+
+
+@pytest.mark.parametrize("wrong", ["Lima", (), (" ",), (3,), None, ((),), (Passage("Lima"),)])
+def test_an_example_is_made_of_tuples_of_texts(wrong: object) -> None:
+    with pytest.raises(DataError, match="targets must be a tuple of texts, none of them empty, got targets="):
+        Example("q", wrong, ("p",))
+    if wrong != ():
+        with pytest.raises(DataError, match="passages must be a tuple of texts, none of them empty, got passages="):
+            Example("q", ("a",), wrong)
+    with pytest.raises(DataError, match=r"got targets='Lima'; write \('Lima',\)"):
+        Example("q", "Lima", ("p",))
+    assert Example("q", ["a"], []).as_record() == {"question": "q", "target": ["a"], "ret_passages": []}
+
+
+def test_one_file_is_enough(tmp_path: Path) -> None:
+    file = write(tmp_path / "train.jsonl", GOOD)
+    for path in (file, str(file)):
+        assert [e.question for e in ExampleFiles(path)] == ["q"]
+        assert questions_only(path) == [Example("q", ("a",), ())]
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "train.jsonl", GOOD)
+    for folder in (file, file / "cache"):
+        with pytest.raises(StorageError, match=r"cannot be cached in '.*train.jsonl.*': .*; give another cache_dir"):
+            ExampleFiles([file], cache_dir=folder)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datasets.arrow_writer.ArrowWriter.finalize", full)
+    with pytest.raises(StorageError, match="No space left on device; give another cache_dir"):
+        ExampleFiles([file])
 
 
 def test_impossible_input_is_refused(tmp_path: Path) -> None:
@@ -221,6 +263,9 @@ def test_impossible_input_is_refused(tmp_path: Path) -> None:
         list(read_examples(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match="no training file at"):
         ExampleFiles([tmp_path / "none.jsonl"])
+    for read in (lambda: ExampleFiles([tmp_path]), lambda: list(read_examples(tmp_path))):
+        with pytest.raises(DataError, match="is a folder; name the files in it"):
+            read()
     with pytest.raises(DataError, match="no training files"):
         ExampleFiles([])
     with pytest.raises(DataError, match="holds no examples"):

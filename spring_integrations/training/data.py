@@ -14,9 +14,16 @@ from pathlib import Path
 from typing import Any, overload
 
 from spring_integrations._optional import require
-from spring_integrations.errors import DataError
+from spring_integrations.errors import DataError, StorageError
 from spring_integrations.text_files import TextFile
-from spring_integrations.training.json_lines import all_good, check_exists, check_texts, read_lines, text_file
+from spring_integrations.training.json_lines import (
+    all_good,
+    check_exists,
+    check_texts,
+    check_tuple,
+    read_lines,
+    text_file,
+)
 from spring_integrations.training.questions import read_questions
 
 log = logging.getLogger(__name__)
@@ -26,11 +33,23 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Example:
-    """A question, its acceptable answers, and passages retrieved for it (best first)."""
+    """A question, its acceptable answers, and passages retrieved for it.
+
+    Attributes:
+        question: the question.
+        targets: acceptable answers, at least one.
+        passages: best first; none where they are retrieved later.
+    """
 
     question: str
     targets: tuple[str, ...]
     passages: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raises DataError unless targets and passages are tuples of texts, and there is a target."""
+        check_tuple("targets", self.targets)
+        if self.passages not in ((), []):
+            check_tuple("passages", self.passages)
 
     def as_record(self) -> dict[str, Any]:
         """Returns the example as a line of the authors' format."""
@@ -89,7 +108,7 @@ class ExampleFiles(Sequence[Example]):
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         weights: Sequence[float] | None = None,
         skip_bad_lines: bool = False,
@@ -99,7 +118,7 @@ class ExampleFiles(Sequence[Example]):
         """Reads and checks every line.
 
         Args:
-            paths: `.jsonl` or `.jsonl.gz` files.
+            paths: `.jsonl` or `.jsonl.gz` files, or one of them.
             weights: shares of the files in an epoch; None means by their sizes, every example once.
             skip_bad_lines: leave malformed lines out and count them, instead of raising.
             cache_dir: of the `datasets` library; None means its own default.
@@ -108,8 +127,10 @@ class ExampleFiles(Sequence[Example]):
         Raises:
             DataError: for a malformed line, with file, line number and reason; for a file without
                 examples; for weights that do not match the files.
+            SettingsError: if there is no such encoding.
+            StorageError: if the cache cannot be written.
         """
-        files = [text_file(path, encoding) for path in paths]
+        files = [text_file(path, encoding) for path in _listed(paths)]
         if not files:
             msg = "no training files given"
             raise DataError(msg)
@@ -155,7 +176,10 @@ class ExampleFiles(Sequence[Example]):
 
 
 def _load(file: TextFile, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
-    """Returns a file's table of good lines, its hash, and how many lines were skipped."""
+    """Returns a file's table of good lines, its hash, and how many lines were skipped.
+
+    The table may be the cached one of a file of another name, so that no name is in it.
+    """
     datasets = require("datasets", extra="train")
     text, texts = datasets.Value("string"), datasets.List(datasets.Value("string"))
     features = {"question": text, "targets": texts, "passages": texts, "line": datasets.Value("int64"), "error": text}
@@ -166,7 +190,8 @@ def _load(file: TextFile, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
                 fields = {"question": example.question, "targets": example.targets, "passages": example.passages}
                 yield fields | {"line": number, "error": ""}
             elif skip:
-                yield {"question": "", "targets": [], "passages": [], "line": number, "error": str(example)}
+                reason = str(example).removeprefix(f"{file.name}, line {number}: ")
+                yield {"question": "", "targets": [], "passages": [], "line": number, "error": reason}
             else:
                 raise example
 
@@ -176,17 +201,22 @@ def _load(file: TextFile, skip: bool, cache_dir: Any) -> tuple[Any, str, int]:
             rows,
             features=datasets.Features(features),
             cache_dir=cache_dir,
-            fingerprint=hashlib.sha256(f"spring-examples-2/{digest}/{skip}/{file.codec}".encode()).hexdigest()[:32],
+            fingerprint=hashlib.sha256(f"spring-examples-3/{digest}/{skip}/{file.codec}".encode()).hexdigest()[:32],
         )
-    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
-        cause = error.__cause__
+    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
         if isinstance(cause, DataError):
             raise cause from error
+        if isinstance(cause, OSError):
+            folder = os.fspath(cache_dir or datasets.config.HF_DATASETS_CACHE)
+            msg = f"{file.name} cannot be cached in {folder!r}: {cause.strerror or cause}; give another cache_dir, or "
+            msg += "set HF_DATASETS_CACHE"
+            raise StorageError(msg) from error
         msg = f"{file.name} holds no examples" if cause is None else f"{file.name} cannot be cached: {cause}"
         raise DataError(msg) from error
     bad = [i for i, problem in enumerate(table["error"]) if problem] if skip else []
     for i in bad[:_SHOWN]:
-        log.warning("skipped %s", table[i]["error"])
+        log.warning("skipped %s, line %d: %s", file.name, table[i]["line"], table[i]["error"])
     if bad:
         log.warning("skipped %d of %d lines of %s", len(bad), len(table), file.name)
         left_out = set(bad)
@@ -206,9 +236,26 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def questions_only(paths: Sequence[str | os.PathLike[str]], *, encoding: str | None = None) -> list[Example]:
-    """Reads the (question, answers) pairs of files as examples without passages (see `read_questions`)."""
-    return [Example(q.question, q.answers, ()) for path in paths for q in read_questions(path, encoding=encoding)]
+def _listed(paths: Any) -> Sequence[str | os.PathLike[str]]:
+    return [paths] if isinstance(paths, str | os.PathLike) else paths
+
+
+def questions_only(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, encoding: str | None = None
+) -> list[Example]:
+    """Reads the (question, answers) pairs of files as examples without passages.
+
+    Args:
+        paths: files, or one of them; see `read_questions`.
+        encoding: of the files; None takes UTF-8, or for a file that is not that, a guess.
+
+    Raises:
+        DataError: for a malformed line or entry, with file, line number and reason.
+        SettingsError: if there is no such encoding.
+    """
+    return [
+        Example(q.question, q.answers, ()) for path in _listed(paths) for q in read_questions(path, encoding=encoding)
+    ]
 
 
 def with_passages(
@@ -217,19 +264,25 @@ def with_passages(
     """Retrieves passages for questions with their answers.
 
     Args:
-        questions: (question, answers) pairs.
+        questions: (question, answers) pairs; one answer may be a text.
         search: takes questions and a number, and returns that many passages (best first) for each,
             as `BM25Index.search_many` does.
         top: passages a question.
 
+    Returns:
+        As many examples, in the order of the questions.
+
     Raises:
-        DataError: if nothing was found for a question.
+        DataError: if nothing was found for a question, or one has no answer.
     """
     found = search([question for question, _ in questions], top)
-    examples = []
-    for (question, answers), passages in zip(questions, found, strict=True):
-        if not passages:
-            msg = f"the retriever found no passage for the question {question!r}"
-            raise DataError(msg)
-        examples.append(Example(question, tuple(answers), tuple(p.text for p in passages)))
-    return examples
+    if lacking := [question for (question, _), passages in zip(questions, found, strict=True) if not passages]:
+        msg = (
+            f"the retriever found no passage for the question {lacking[0]!r}, one of {len(lacking)} such; leave them "
+            "out, or search more documents"
+        )
+        raise DataError(msg)
+    return [
+        Example(question, (answers,) if isinstance(answers, str) else tuple(answers), tuple(p.text for p in passages))
+        for (question, answers), passages in zip(questions, found, strict=True)
+    ]

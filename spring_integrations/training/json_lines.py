@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -57,7 +58,10 @@ def all_good(lines: Iterable[tuple[int, T | DataError]]) -> Iterator[T]:
 
 
 def check_exists(file: Path) -> None:
-    """Raises DataError if there is no such file."""
+    """Raises DataError if there is no such file, or a folder."""
+    if file.is_dir():
+        msg = f"{os.fspath(file)!r} is a folder; name the files in it"
+        raise DataError(msg)
     if not file.is_file():
         msg = f"no training file at {os.fspath(file)!r}"
         raise DataError(msg)
@@ -65,7 +69,19 @@ def check_exists(file: Path) -> None:
 
 def are_texts(values: Any) -> bool:
     """Returns whether these are one text or more, none of them empty."""
-    return isinstance(values, list) and bool(values) and all(isinstance(v, str) and v.strip() for v in values)
+    return isinstance(values, list | tuple) and bool(values) and all(isinstance(v, str) and v.strip() for v in values)
+
+
+def check_tuple(name: str, values: Any) -> None:
+    """Raises DataError for what is no tuple of texts; one text alone would be taken letter by letter.
+
+    Args:
+        name: of the value, for the message.
+        values: what was given.
+    """
+    if not are_texts(values):
+        msg = f"{name} must be a tuple of texts, none of them empty, got {name}={reprlib.repr(values)}"
+        raise DataError(f"{msg}; write ({reprlib.repr(values)},)" if isinstance(values, str) else msg)
 
 
 def check_texts(checks: dict[str, Any]) -> None:
