@@ -35,7 +35,12 @@ MAX_RECORD_BYTES = 16 * 2**20
 Line = tuple[int, str]
 """The number and the text of a line."""
 
-TOO_LONG = f"longer than {MAX_RECORD_BYTES // 2**20} MiB"
+
+def _too_long(size: int) -> str:
+    return f"longer than {size // 2**20} MiB"
+
+
+TOO_LONG = _too_long(MAX_RECORD_BYTES)
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEAD = 4096
 _AHEAD = 2**18  # bytes that are looked at before the encoding of a file is guessed
@@ -78,26 +83,26 @@ class TextFile:
             else:
                 yield stream
 
-    def lines(self, *, warn: bool = True) -> Iterator[Line | DataError]:
+    def lines(self, *, warn: bool = True, longest: int = MAX_RECORD_BYTES) -> Iterator[Line | DataError]:
         r"""Yields the number and the text of each line, or what is wrong with it.
 
         Line ends of all systems become `\n`. Without a codec, a file is UTF-8 or what its byte order
         mark says. One bad byte costs one U+FFFD. If the lines are something else than UTF-8, their
         encoding is guessed, with a warning; where that has one byte a character, lines that are UTF-8
-        are still read as that, as in a file that was put together from others. A line longer than
-        `MAX_RECORD_BYTES` is a fault and never held in memory; so is the rest of a file that cannot be
-        read to its end.
+        are still read as that, as in a file that was put together from others. A line that is too
+        long is a fault and never held in memory; so is the rest of a file that cannot be read to its end.
 
         Args:
             warn: whether a guess and bad bytes are logged; once is enough for one file.
+            longest: bytes of the longest line that is read.
         """
         number = 0
         try:
             with self.open() as stream:
                 codec = marked_codec(cast(io.BufferedReader, stream).peek(_HEAD)[:_HEAD]) or self.codec
-                for text in self._texts(_raw_lines(stream, codec), codec, warn):
+                for text in self._texts(_raw_lines(stream, codec, longest), codec, warn):
                     number += 1
-                    yield self.fault(TOO_LONG, line=number) if text is None else (number, text)
+                    yield self.fault(_too_long(longest), line=number) if text is None else (number, text)
         except (EOFError, OSError, zlib.error) as error:
             yield self.fault(f"cannot be read any further: {error}", line=number + 1, cause=error)
 
@@ -193,7 +198,7 @@ def parse_object(line: str) -> dict[str, Any]:
     return made
 
 
-def _raw_lines(stream: BinaryIO, codec: str | None) -> Iterator[bytes | None]:
+def _raw_lines(stream: BinaryIO, codec: str | None, longest: int) -> Iterator[bytes | None]:
     r"""Yields lines that end with `\n`, as the file holds them, or in UTF-8 if a line end is not a byte there.
 
     None takes the place of a line that is too long.
@@ -201,9 +206,9 @@ def _raw_lines(stream: BinaryIO, codec: str | None) -> Iterator[bytes | None]:
     wide = codec is not None and not holds_ascii_bytes(codec)
     inside, outside = (codec, UTF_8) if wide else ("latin-1", "latin-1")
     text = io.TextIOWrapper(stream, encoding=inside, errors="replace", newline=None)
-    read = partial(text.readline, MAX_RECORD_BYTES + 1)
+    read = partial(text.readline, longest + 1)
     for line in iter(read, ""):
-        if len(line) <= MAX_RECORD_BYTES:
+        if len(line) <= longest:
             yield line.encode(outside)
             continue
         while not line.endswith("\n") and (line := read()):

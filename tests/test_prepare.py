@@ -139,6 +139,7 @@ SQUAD = {
                     "qas": [
                         {"question": "capital?", "answers": [{"text": "Lima"}, {"text": "Lima"}, {"text": "It"}]},
                         {"question": "who?", "answers": [], "is_impossible": True},
+                        {"question": "when?", "is_impossible": True},
                     ],
                 }
             ],
@@ -169,17 +170,89 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
     assert list(read_questions(tmp_path / "q.jsonl.gz")) == expected
 
 
+def test_a_long_file_in_the_layout_of_squad_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    padded = SQUAD | {"padding": "x" * (17 * 2**20)}
+    (tmp_path / "squad.json").write_text(json.dumps(padded), encoding="utf-8")
+    (found,) = read_questions(tmp_path / "squad.json")
+    assert found.title == "Lima"
+    monkeypatch.setattr("spring_integrations.training.questions.MAX_JSON_BYTES", 2**20)
+    with pytest.raises(DataError, match=r"squad\.json, line 1: longer than 1 MiB"):
+        list(read_questions(tmp_path / "squad.json"))
+    rows = [{"question": f"q{i}", "answers": "a", "passage": "p" * 2**19} for i in range(4)]
+    (tmp_path / "lines.json").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert [q.question for q in read_questions(tmp_path / "lines.json")] == ["q0", "q1", "q2", "q3"]
+
+
+LIMA = {"question": "capital?", "context": "Lima is old.", "title": "Lima"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        LIMA | {"answers": {"text": ["Lima", "It"], "answer_start": [0, 3]}},
+        LIMA | {"answers": [{"text": "Lima", "answer_start": 0}, {"text": "It"}], "is_impossible": False},
+        LIMA | {"answer": ["Lima", "It", "Lima"]},
+        LIMA | {"answers": [], "target": ["Lima", "It"]},
+        LIMA | {"answers": ["Lima", "It"], "passage": "  "},
+        LIMA | {"answers": ["Lima", "It"], "passage": "Lima is old.", "context": [["Lima", ["Lima is old."]]]},
+    ],
+)
+def test_rows_of_reading_data_sets_are_read(tmp_path: Path, row: dict) -> None:
+    (tmp_path / "q.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    assert list(read_questions(tmp_path / "q.jsonl")) == [
+        ReadingQuestion("capital?", ("Lima", "It"), "Lima is old.", "Lima")
+    ]
+
+
+@pytest.mark.parametrize(
+    "unanswered",
+    [{"answers": []}, {"answers": None}, {"answers": {"text": [], "answer_start": []}}, {"is_impossible": True}],
+)
+def test_questions_without_an_answer_are_left_out(tmp_path: Path, unanswered: dict) -> None:
+    rows = [LIMA | unanswered, {"question": "q", "answer": "a", "passage": " ", "title": " "}]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert list(read_questions(tmp_path / "q.jsonl")) == [ReadingQuestion("q", ("a",))]
+
+
+@pytest.mark.parametrize("wrong", ["Lima", (), (" ",), (3,)])
+def test_a_question_has_a_tuple_of_answers(wrong: object) -> None:
+    with pytest.raises(DataError, match="answers must be a tuple of texts, none of them empty, got answers="):
+        ReadingQuestion("q", wrong)
+
+
+def squad(**changes: object) -> str:
+    """Returns SQuAD with one question, and other values in its article, paragraph or question."""
+    fields = {"title": "Lima", "context": "Lima", "id": "i7", "question": "q", "answers": [{"text": "Lima"}]} | changes
+    asked = {name: fields[name] for name in ("id", "question", "answers") if name in fields}
+    paragraph = {"context": fields["context"], "qas": fields.get("qas", [asked])}
+    return json.dumps({"data": [{"title": fields["title"], "paragraphs": [paragraph]}]})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (squad(context=None), "article 'Lima', paragraph 1: context must be a text, got None"),
+        (squad(context=3), "article 'Lima', paragraph 1: context must be a text, got 3"),
+        (squad(title=1984), "article 1984, paragraph 1, question 'i7': title must be a text, got 1984"),
+        (squad(answers=[{"text": 3}]), r"question 'i7': answers must be a text, or a list of texts, .* got \[3\]"),
+        (squad(question=""), "article 'Lima', paragraph 1, question 'i7': question must be a text"),
+        (squad(qas={}), r"article 'Lima', paragraph 1: qas must be a list of objects, got \{\}"),
+        (squad(qas=[{"question": "q"}]), "question 'q': no field 'target', nor 'answers' or 'answer'; it has question"),
+        ('{"question": "q", "answer": {"value": "a"}}', r"answer must be a text, .* got \[\{'value': 'a'\}\]"),
+        ('{"question": "q", "answer": 42}', r"line 1: answer must be a text, .* got \[42\]"),
+        ('{"question": "q", "context": "c"}', "line 1: no field 'target', nor .*; it has question, context"),
+        ('{"question": "q", "answers": "a", "context": 3}', "line 1: context must be a text, got 3"),
+        ('{"question": "q", "answers": "a", "title": 3}', "line 1: title must be a text, got 3"),
         ('{"question": "q"}', "line 1: no field 'target'"),
         ('{"question": "", "answers": ["a"]}', "line 1: question must be a text"),
-        ('{"question": "q", "answers": []}', "line 1: target must be a text"),
-        ('{"question": "q", "answers": "a", "passage": 3}', "line 1: passage and title must be texts"),
+        ('{"question": "q", "answers": ""}', "line 1: answers must be a text"),
+        ('{"question": "q", "answers": "a", "passage": 3}', "line 1: passage must be a text, got 3"),
         ("[1]", "line 1: a JSON object expected, got list"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]} x', "line 1: not JSON: Extra data"),
-        ('{"data": [{"paragraphs": [{"qas": [{"answers": [{"text": "a"}]}]}]}]}', r"layout of SQuAD .*no field 'quest"),
-        ('{"data": [3]}', "layout of SQuAD"),
+        ('{"data": [{"paragraphs": [{"qas": [{"answers": [{"text": "a"}]}]}]}]}', r"layout of SQuAD .*no field 'cont"),
+        ('{"data": [{"paragraphs": [{"context": "c", "qas": [{"answers": "a"}]}]}]}', r"article 1, .*no field 'quest"),
+        ('{"data": [3]}', r"layout of SQuAD .*data must be a list of objects, got \[3\]"),
+        ('{"data": [{"title": "Lima"}]}', "article 'Lima': no field 'paragraphs'"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, content: str, message: str) -> None:

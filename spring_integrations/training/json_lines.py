@@ -91,9 +91,13 @@ def check_texts(checks: dict[str, Any]) -> None:
             raise ValueError(reason)
 
 
+def reason_of(error: Exception) -> str:
+    """Returns what is wrong with an object that could not be parsed."""
+    return f"no field {error}" if isinstance(error, KeyError) else str(error)
+
+
 def _parsed(record: dict[str, Any], parse: Callable[[dict[str, Any]], T], file: TextFile, number: int) -> T | DataError:
     try:
         return parse(record)
     except (ValueError, KeyError, TypeError) as error:
-        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-        return file.fault(reason, cause=error, line=number)
+        return file.fault(reason_of(error), cause=error, line=number)
