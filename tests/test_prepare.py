@@ -32,8 +32,8 @@ QUESTIONS = [
 ]
 
 
-def made(questions=QUESTIONS, **changes) -> Prepared:
-    return prepare(questions, BM25Index.build, PreparationConfig(**changes))
+def made(questions=QUESTIONS, corpus=None, **changes) -> Prepared:
+    return prepare(questions, BM25Index.build, PreparationConfig(**changes), corpus)
 
 
 def gold_of(question: str) -> str:
@@ -126,6 +126,61 @@ def test_passages_come_from_documents_too() -> None:
     assert found.training[0].targets == ("Lima",)
     with pytest.raises(DataError, match="the questions name no passages; give the documents"):
         made(bare)
+
+
+def test_documents_of_held_out_articles_are_not_trained_on() -> None:
+    told = [f"{city} is the capital of {country}" for city, country in CITIES.items()]
+    texts = [f"{start}; the people of {start[:5]} like to tell what a fine old town it is." for start in told]
+    asked = [
+        ReadingQuestion(f"what is the capital of {country}?", (city,), text, f"{country}_in_short")
+        for (city, country), text in zip(CITIES.items(), texts, strict=True)
+    ]
+    others = [f"Another passage, of the capital {city}, that no question names." for city in CITIES]
+    titles = [f"{country} in short" for country in CITIES.values()]
+    sources = {
+        "text": [*map(Passage, texts), Passage("The capital is a town.")],
+        "longer text": [Passage(f"As is known, {text} And so on.") for text in texts],
+        "title": [Passage(text, title) for text, title in zip(others, titles, strict=True)],
+    }
+    for name, corpus in sources.items():
+        config = PreparationConfig(hold_out=0.4, gold_within=0, top=9)
+        found = prepare(asked, BM25Index.build, config, corpus)
+        held = {e.targets[0] for e in found.held_out}
+        assert len(held) == 2, name
+        assert not any(city in p for e in found.training for p in e.passages for city in held), name
+        assert all(any(e.targets[0] in p for p in e.passages) for e in found.held_out), name
+    with pytest.raises(DataError, match="all passages are of held-out articles; hold less out"):
+        prepare(asked, BM25Index.build, config, [Passage(t) for t in texts if any(city in t for city in held)])
+
+
+def test_questions_without_a_title_are_articles_of_their_own() -> None:
+    def asked(count: int, title: str = "", passage: str = "") -> list[ReadingQuestion]:
+        return [
+            ReadingQuestion(f"q{title}{i}", ("a",), f"{passage} a {title}{i}" if passage else "", title and f"{title}{i}")
+            for i in range(count)
+        ]
+
+    corpus = [Passage("q a"), *(Passage(f"q{title}{i}") for title in ("", "t") for i in range(500))]
+    for passage in ("", "passage"):
+        mixed = [*asked(480, passage=passage), *asked(20, "t", passage)]
+        found = prepare(mixed, BM25Index.build, PreparationConfig(hold_out=0.1), corpus)
+        assert (len(found.training), len(found.held_out)) == (450, 50)
+
+
+def test_questions_for_which_nothing_is_found_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    bare = [ReadingQuestion(q.question, q.answers) for q in QUESTIONS]
+    corpus = [Passage(q.passage) for q in QUESTIONS]
+    strange = [ReadingQuestion("xyzzy", ("a",)), ReadingQuestion("plugh", ("a",))]
+    found = prepare([*strange, *bare], BM25Index.build, PreparationConfig(), corpus)
+    assert [e.question for e in found.training] == [q.question for q in QUESTIONS]
+    (said,) = [r.getMessage() for r in caplog.records if r.name.startswith("spring_integrations.training")]
+    assert said == "left out 2 question(s) for which no passage was found: 'xyzzy'"
+    with pytest.raises(DataError, match="none of the 2 questions has passages with an answer; give documents"):
+        prepare(strange, BM25Index.build, PreparationConfig(), corpus)
+    with pytest.raises(DataError, match="none of the 1 questions has passages with an answer"):
+        made([ReadingQuestion("what", ("nine",))], corpus=corpus, answers_in_passage=True)
+    with pytest.raises(DataError, match="there are no questions with an answer"):
+        made([])
 
 
 SQUAD = {
