@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from spring_integrations import Passage
 from spring_integrations.cli import app
@@ -156,7 +156,9 @@ def test_documents_of_held_out_articles_are_not_trained_on() -> None:
 def test_questions_without_a_title_are_articles_of_their_own() -> None:
     def asked(count: int, title: str = "", passage: str = "") -> list[ReadingQuestion]:
         return [
-            ReadingQuestion(f"q{title}{i}", ("a",), f"{passage} a {title}{i}" if passage else "", title and f"{title}{i}")
+            ReadingQuestion(
+                f"q{title}{i}", ("a",), f"{passage} a {title}{i}" if passage else "", title and f"{title}{i}"
+            )
             for i in range(count)
         ]
 
@@ -335,17 +337,117 @@ def test_impossible_settings_are_refused(options: dict) -> None:
 
 @pytest.mark.parametrize("retriever", ["bm25", "hybrid"])
 def test_the_command_writes_both_files(tmp_path: Path, retriever: str) -> None:
-    asked = tmp_path / "q.jsonl"
-    rows = [{"question": q.question, "answers": q.answers, "passage": q.passage, "title": q.title} for q in QUESTIONS]
-    asked.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = written(tmp_path / "q.jsonl")
     out, held = tmp_path / "train.jsonl", tmp_path / "held.jsonl"
     options = ["--out", out, "--held-out", held, "--hold-out", 0.2, "--top", 3, "--max-answer-words", 1]
-    command = ["prepare", *map(str, [asked, *options, "--answers-in-passage", "--retriever", retriever])]
-    done = CliRunner().invoke(app, command)
+    done = command(asked, *options, "--answers-in-passage", "--retriever", retriever)
     assert done.exit_code == 0, done.stderr
     assert "10 examples of 12 questions, up to 3 passages each" in done.stdout.replace("\n", "")
     assert [len(list(read_examples(file))) for file in (out, held)] == [10, 2]
     assert all(len(e.targets) == 1 and len(e.passages) == 3 for e in read_examples(out))
-    done = CliRunner().invoke(app, ["prepare", str(asked), "--out", str(out), "--hold-out", "0.2"])
+    done = command(asked, "--out", out, "--hold-out", 0.2)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "give --hold-out (a share) and --held-out (a file) together" in " ".join(done.stderr.split())
+
+
+def written(path: Path, questions: list[ReadingQuestion] = QUESTIONS) -> Path:
+    rows = [{"question": q.question, "answers": q.answers, "passage": q.passage, "title": q.title} for q in questions]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "500"}).invoke(app, ["prepare", *map(str, arguments)])
+
+
+def test_no_file_is_written_over_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    asked, docs = written(tmp_path / "q.jsonl"), tmp_path / "docs"
+    docs.mkdir()
+    (docs / "d.jsonl").write_text('{"id": "1", "text": "Lima is old."}\n', encoding="utf-8")
+    (tmp_path / "soft.jsonl").symlink_to(asked)
+    (tmp_path / "dangling.jsonl").symlink_to(tmp_path / "s.jsonl")
+    (tmp_path / "hard.jsonl").hardlink_to(asked)
+    before = {file: file.read_bytes() for file in (asked, docs / "d.jsonl")}
+    hold_out = ("--hold-out", 0.5, "--out", "s.jsonl", "--held-out")
+    for options, said in {
+        ("--out", "q.jsonl"): "--out 'q.jsonl' is the same file as '{asked}' of the questions; give it another name",
+        ("--out", "soft.jsonl"): "--out 'soft.jsonl' is the same file as '{asked}' of the questions",
+        ("--out", "hard.jsonl"): "--out 'hard.jsonl' is the same file as",
+        ("--out", "~/q.jsonl"): "--out '{asked}' is the same file as",
+        ("--out", "./docs/../q.jsonl"): "is the same file as '{asked}' of the questions",
+        ("--out", "docs/d.jsonl", "--docs", "~/docs"): "is the same file as '{docs}/d.jsonl' of --docs",
+        ("--out", "docs/d.jsonl", "--docs", "docs/d.jsonl"): "is the same file as 'docs/d.jsonl' of --docs",
+        (*hold_out, "s.jsonl"): "--held-out 's.jsonl' is the same file as 's.jsonl' of --out",
+        (*hold_out, "dangling.jsonl"): "--held-out 'dangling.jsonl' is the same file as 's.jsonl' of --out",
+        (*hold_out, "q.jsonl"): "--held-out 'q.jsonl' is the same file as '{asked}' of the questions",
+    }.items():
+        done = command(asked, *options)
+        assert (done.exit_code, done.stdout) == (2, ""), options
+        assert said.format(asked=asked, docs=docs) in done.stderr, options
+    assert {file: file.read_bytes() for file in before} == before
+    assert not (tmp_path / "s.jsonl").exists()
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    asked = tmp_path / "none.jsonl"
+    file = written(tmp_path / "file")
+    for target, said in {
+        tmp_path: f"--out '{tmp_path}' is a folder; name a file in it",
+        file / "x.jsonl": f"cannot write '{file}/x.jsonl': ",
+        tmp_path / ("x" * 300): "File name too long",
+    }.items():
+        done = command(asked, "--out", target)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert said in done.stderr
+    done = command(asked, "--out", tmp_path / "s.jsonl", "--hold-out", 0.5, "--held-out", tmp_path)
+    assert f"--held-out '{tmp_path}' is a folder" in done.stderr
+
+
+def test_folders_are_made_and_files_packed_by_their_names(tmp_path: Path) -> None:
+    asked = written(tmp_path / "q.jsonl")
+    plain, packed, longest = tmp_path / "new" / "s.jsonl", tmp_path / "new" / "s.jsonl.gz", tmp_path / ("x" * 255)
+    for target in (plain, packed, longest, Path("/dev/null")):
+        done = command(asked, "--out", target)
+        assert done.exit_code == 0, done.stderr
+    assert gzip.decompress(packed.read_bytes()) == plain.read_bytes() == longest.read_bytes()
+    assert list(read_examples(packed)) == list(read_examples(plain))
+    assert not Path("/dev/null").is_file()
+    assert len(list(plain.parent.iterdir())) == 2
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, old = written(tmp_path / "q.jsonl"), tmp_path / "old.jsonl"
+    old.write_text("old", encoding="utf-8")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(old)
+    with monkeypatch.context() as patched:
+
+        def half(path: Path, content: bytes) -> None:
+            with path.open("wb") as file:
+                file.write(content[:10])
+            raise OSError(28, "No space left on device")
+
+        patched.setattr(Path, "write_bytes", half)
+        done = command(asked, "--out", link)
+        assert done.exit_code == 2
+        assert f"cannot write '{link}': No space left on device" in done.stderr
+    assert old.read_text(encoding="utf-8") == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.jsonl", "old.jsonl", "q.jsonl"]
+    assert command(asked, "--out", link).exit_code == 0
+    assert link.is_symlink()
+    assert len(list(read_examples(old))) == len(QUESTIONS)
+
+
+def test_a_question_without_a_passage_does_not_stop_the_command(tmp_path: Path) -> None:
+    asked, docs = tmp_path / "q.jsonl", tmp_path / "docs"
+    docs.mkdir()
+    (docs / "d.txt").write_text("Lima is the capital of Peru.", encoding="utf-8")
+    strange = [ReadingQuestion("xyzzy", ("a",)), ReadingQuestion("capital of Peru", ("Lima",))]
+    done = command(written(asked, strange), "--docs", docs, "--out", tmp_path / "s.jsonl")
+    assert done.exit_code == 0, done.stderr
+    assert "1 examples of 2 questions" in done.stdout
+    asked.write_text('{"data": []}', encoding="utf-8")
+    done = command(asked.rename(tmp_path / "q.json"), "--out", tmp_path / "s.jsonl")
+    assert "there are no questions with an answer" in done.stderr

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import json
-from collections.abc import Callable, Sequence
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +19,7 @@ from spring_integrations.cli.app import BadRecords, Encoding, app, out
 from spring_integrations.cli.old_names import MINILM_IS_DENSE, accepts_old
 from spring_integrations.cli.options import takes_settings
 from spring_integrations.cli.progress import working
-from spring_integrations.errors import SettingsError, StorageError
+from spring_integrations.errors import DataError, SettingsError, StorageError
 from spring_integrations.training.preparation_config import PreparationConfig
 
 if TYPE_CHECKING:
@@ -23,8 +28,8 @@ if TYPE_CHECKING:
     from spring_integrations.training import Example
 
 _QUESTIONS = (
-    "JSON Lines with question, answers (or target) and, if they are known, passage and title; or SQuAD's own JSON. "
-    ".gz too."
+    "JSON Lines with question, answers (or answer, target) and, if they are known, passage (or context) and title; or "
+    "SQuAD's own JSON. .gz too."
 )
 
 
@@ -33,7 +38,7 @@ _QUESTIONS = (
 def prepare(
     *,
     questions: Annotated[Path, typer.Argument(help=_QUESTIONS)],
-    target: Annotated[Path, typer.Option("--out", help="The training file to write.")],
+    target: Annotated[Path, typer.Option("--out", help="The training file to write; .gz packs it.")],
     docs: Annotated[
         Path | None,
         typer.Option(help="A document, a passage dump, or a folder of them; the questions' own passages unless given."),
@@ -45,15 +50,20 @@ def prepare(
 ) -> None:
     """Retrieve passages for questions with answers, and write a file for `train`."""
     from spring_integrations.retrieval import MiniLMEmbedder, read_passages
-    from spring_integrations.retrieval.readers.files import check_corpus
+    from spring_integrations.retrieval.readers.files import check_corpus, find_files
     from spring_integrations.training.preparation import prepare as run
     from spring_integrations.training.questions import read_questions
 
     if (held_out is None) != (config.hold_out == 0):
         msg = "give --hold-out (a share) and --held-out (a file) together"
         raise SettingsError(msg)
+    questions, target = _expanded(questions), _expanded(target)
+    held_out = held_out and _expanded(held_out)
+    read = {"the questions": [questions]}
     if docs is not None:
-        check_corpus(docs)
+        found = find_files(check_corpus(docs), "auto")
+        read["--docs"] = [named[1].path for named in found if not isinstance(named, DataError)]
+    _check_targets({"--out": target} | ({"--held-out": held_out} if held_out else {}), read)
     embedder = None if config.retriever == "bm25" else MiniLMEmbedder()
     with working("Reading"):
         asked = list(read_questions(questions, encoding=encoding))
@@ -86,10 +96,65 @@ def _index_maker(
     return make
 
 
-def _write(path: Path, examples: Sequence[Example]) -> None:
-    lines = (json.dumps(e.as_record(), ensure_ascii=False) + "\n" for e in examples)
+def _expanded(path: Path) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - leaves ~draft.jsonl as it is
+
+
+def _check_targets(written: dict[str, Path], read: dict[str, list[Path]]) -> None:
+    """Finds out what would lose a file, or fail, before the work is done; makes the folders of the files.
+
+    Raises:
+        SettingsError: if a file would be written over one that is read, or is a folder.
+        StorageError: if a folder cannot be made, or written to.
+    """
+    taken = dict(read)
+    for option, path in written.items():
+        with _storing(path):
+            for other, files in taken.items():
+                if same := next((file for file in files if _is_same(path, file)), None):
+                    msg = f"{option} {str(path)!r} is the same file as {str(same)!r} of {other}; give it another name"
+                    raise SettingsError(msg)
+            taken[option] = [path]
+            if path.is_dir():
+                msg = f"{option} {str(path)!r} is a folder; name a file in it"
+                raise SettingsError(msg)
+            folder = path.resolve().parent
+            folder.mkdir(parents=True, exist_ok=True)
+            if not _is_special(path) and not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
+
+
+def _is_special(path: Path) -> bool:
+    """Returns whether this is a pipe, or /dev/null, in whose place no file must be put."""
+    return path.exists() and not path.is_file()
+
+
+@contextmanager
+def _storing(path: Path) -> Iterator[None]:
     try:
-        path.write_text("".join(lines), encoding="utf-8")
+        yield
     except OSError as error:
         msg = f"cannot write {str(path)!r}: {error.strerror or error}"
         raise StorageError(msg) from error
+
+
+def _write(path: Path, examples: Sequence[Example]) -> None:
+    """Writes a file, packed by its name; a failed write leaves an existing file as it was."""
+    content = "".join(json.dumps(e.as_record(), ensure_ascii=False) + "\n" for e in examples).encode()
+    if path.suffix.lower() == ".gz":
+        content = gzip.compress(content, mtime=0)
+    with _storing(path):
+        if _is_special(path):
+            path.write_bytes(content)
+            return
+        target = path.resolve()  # what a link leads to
+        aside = target.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            aside.write_bytes(content)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
