@@ -218,6 +218,7 @@ def test_any_text_survives_jsonl(tmp_path, rows, ascii_only):
 @given(ROWS, st.sampled_from(QUOTED))
 @example(ODD, QUOTED[0])
 @example(ODD, QUOTED[1])
+@example([("0\n", "\n\t")], QUOTED[0])  # what its lines look like is a matter of taste: an error that names the way out
 def test_any_text_survives_quoted_tsv(tmp_path, rows, quoted):
     quoting, end = quoted
     out = io.StringIO()
@@ -225,7 +226,13 @@ def test_any_text_survives_quoted_tsv(tmp_path, rows, quoted):
     writer.writerow(["id", "title", "text"])
     writer.writerows(expected(rows))
     (tmp_path / "c.tsv").write_bytes(out.getvalue().encode())
-    assert fields(iter_passages(tmp_path / "c.tsv")) == with_line_feeds(rows)
+    assert fields(iter_passages(tmp_path / "c.tsv", quoting="csv")) == with_line_feeds(rows)
+    try:
+        found = fields(iter_passages(tmp_path / "c.tsv"))
+    except DataError as error:
+        assert "quoting='csv' reads quoted line breaks" in str(error)
+    else:
+        assert found == with_line_feeds(rows)
 
 
 @MANY
