@@ -23,7 +23,8 @@ from spring_integrations.tokens import SpringTokens
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "LICENSE*", "NOTICE*"]
+_SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "additional_chat_templates/*.jinja", "LICENSE*", "NOTICE*"]
+_HUB_FILES = ["*.safetensors", *_SMALL_FILES]
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,14 @@ class Checkpoint:
             raise TokensError(msg)
 
     def fingerprint(self) -> str:
-        """Returns a hash of the configuration and of the embedding's first rows."""
-        digest = hashlib.sha256((self.folder / CONFIG).read_bytes())
-        digest.update(next(self.read_rows(self.embedding)).float().numpy().tobytes())
+        """Returns a hash of what an export reads: of the weights place, size and time, of the other files the content."""
+        digest = hashlib.sha256()
+        for file in sorted(set(self.shards.values())):
+            path = (self.folder / file).resolve()  # in the hub's cache, a blob that is named by its content
+            facts = path.stat()
+            digest.update(f"{file} {path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+        for path in sorted({path for pattern in _SMALL_FILES for path in self.folder.glob(pattern) if path.is_file()}):
+            digest.update(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
         return digest.hexdigest()[:12]
 
     def shape(self, name: str) -> tuple[int, ...]:
