@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,19 @@ from typer.testing import CliRunner
 
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
 from spring_integrations.cli import app
-from spring_integrations.errors import BackboneError, SpringError, StorageError, TokenCountError, TokensError
-from spring_integrations.export import export_checkpoint
+from spring_integrations.errors import (
+    BackboneError,
+    SettingsError,
+    SpringError,
+    StorageError,
+    TokenCountError,
+    TokensError,
+)
+from spring_integrations.export import PromptEmbeds, export_checkpoint
 from spring_integrations.export.head import WANTED, common_direction
 from spring_integrations.export.words import references, with_references
 from spring_integrations.prompts import token_text
-from spring_integrations.runtime.backbone import Backbone
+from spring_integrations.runtime.backbone import Backbone, fingerprint
 from spring_integrations.runtime.settings import GenerationSettings
 
 FAMILIES = (*tiny_models.ARCHITECTURES, "qwen3")
@@ -155,6 +163,7 @@ def test_generation_settings_and_chat_template_are_kept(
     source = shutil.copytree(llama_folder, tmp_path / "source")
     (source / "generation_config.json").write_text('{"eos_token_id": [1, 3], "temperature": 0.7}')
     (source / "LICENSE.txt").write_text("do as you like")
+    (source / "LICENSES").mkdir()
     done = export_checkpoint(str(source), random_tokens, tmp_path / "out")
     out = tmp_path / "out"
     assert json.loads((out / "generation_config.json").read_text()) == {"eos_token_id": [1, 3], "temperature": 0.7}
@@ -372,6 +381,23 @@ def _damaged(folder: Path) -> None:
 def _lacking_a_shard(folder: Path) -> None:
     index = {"weight_map": {"model.embed_tokens.weight": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").unlink()
+
+
+def _index(text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+        (folder / "model.safetensors.index.json").write_text(text)
+
+    return change
+
+
+def _lacking_half_a_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    tiny_models.build("llama")[0].save_pretrained(folder, max_shard_size="40KB")
+    files = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    file = folder / files["model.layers.1.mlp.up_proj.weight"]
+    os.truncate(file, file.stat().st_size - 10)
 
 
 def _lacking_a_tensor(folder: Path) -> None:
@@ -410,6 +436,9 @@ def _encoder_decoder(folder: Path) -> None:
         (_without_weights, "no weights"),
         (_damaged, "is damaged"),
         (_lacking_a_shard, "lacks 1 of its shards, first 'model-00001-of-00002"),
+        (_index("{"), "index.json' is damaged"),
+        (_index("{}"), "index.json' is damaged"),
+        (_lacking_half_a_shard, "is damaged: .*fetch it again"),
         (_lacking_a_tensor, "no tensor 'model.embed_tokens.weight'"),
         (_grown_by_hand, "to be .*, but it is .*resize_token_embeddings"),
         (_taught, "already knows '\\[ref1\\]'"),
@@ -430,6 +459,72 @@ def test_what_cannot_be_exported_is_refused(
 def test_tokens_of_another_width_are_refused(llama_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TokensError, match=r"d=7, but .* 32"):
         export_checkpoint(str(llama_folder), SpringTokens(torch.ones(2, 7)), tmp_path / "out")
+
+
+def test_tokens_of_another_backbone(
+    llama_folder: Path, random_tokens: SpringTokens, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mark = fingerprint(AutoModelForCausalLM.from_pretrained(llama_folder).get_input_embeddings())
+    own = random_tokens.with_metadata(backbone="org/mine", fingerprint=mark)
+    export_checkpoint(str(llama_folder), own, tmp_path / "own", on_other_backbone="error")
+    for other in (
+        random_tokens.with_metadata(backbone="org/other", fingerprint="0" * 32),
+        random_tokens.with_metadata(backbone="org/other"),
+    ):
+        for make in (partial(export_checkpoint, out=tmp_path / "none"), PromptEmbeds.load):
+            with pytest.raises(TokensError, match="were trained for org/other.*expect poor answers"):
+                make(llama_folder, tokens=other, on_other_backbone="error")
+    assert "org/other" not in caplog.text
+    PromptEmbeds.load(str(llama_folder), other)
+    assert "were trained for org/other" in caplog.text
+    with pytest.raises(SettingsError, match="on_other_backbone='shout'"):
+        PromptEmbeds.load(str(llama_folder), other, on_other_backbone="shout")
+
+
+def test_tokens_that_the_checkpoints_dtype_cannot_hold_are_refused(tmp_path: Path) -> None:
+    model, words = tiny_models.build("llama")
+    model.half().save_pretrained(tmp_path / "source")
+    words.save_pretrained(tmp_path / "source")
+    tokens = SpringTokens(torch.full((2, 32), 1e5))
+    for make in (partial(export_checkpoint, out=tmp_path / "out"), PromptEmbeds.load):
+        with pytest.raises(TokensError, match=r"reach 1e\+05, but .* is in torch.float16, which ends at 6.55e\+04"):
+            make(tmp_path / "source", tokens=tokens)
+
+
+def test_paths_are_taken_for_models_and_not_for_tokens(
+    llama_folder: Path, tokens_file: Path, random_tokens: SpringTokens, tmp_path: Path
+) -> None:
+    assert export_checkpoint(llama_folder, random_tokens, tmp_path / "out").backbone == str(llama_folder)
+    for make in (partial(export_checkpoint, out=tmp_path / "none", k=3), PromptEmbeds.load):
+        with pytest.raises(TokensError, match=r"SpringTokens\.load"):
+            make(llama_folder, tokens=str(tokens_file))
+
+
+def test_head_of_its_own_in_the_file_is_kept_though_the_configuration_ties_it(
+    random_tokens: SpringTokens, tmp_path: Path
+) -> None:
+    for own in (True, False):
+        source = saved(tmp_path / f"source-{own}", "qwen2")
+        weights = load_file(source / "model.safetensors")
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+        if own:
+            weights["lm_head.weight"][7] *= -2
+        save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+        done = export_checkpoint(source, random_tokens, tmp_path / f"out-{own}")
+        head = load_file(tmp_path / f"out-{own}" / "model.safetensors")["lm_head.weight"]
+        theirs = AutoModelForCausalLM.from_pretrained(source).get_output_embeddings().weight
+        assert torch.equal(head[: done.first_id], theirs)
+        assert torch.equal(head[: done.first_id], weights["lm_head.weight"])
+
+
+def test_of_a_single_file_and_an_index_the_file_is_read(random_tokens: SpringTokens, tmp_path: Path) -> None:
+    source = sharded(tmp_path / "source", "llama", random_tokens)
+    tiny_models.build("llama", seed=3)[0].save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", source)
+    export_checkpoint(source, random_tokens, tmp_path / "out")
+    name = "model.layers.0.mlp.up_proj.weight"
+    ours, theirs = (load_file(f / "model.safetensors")[name] for f in (tmp_path / "out", source))
+    assert torch.equal(ours, theirs)
 
 
 def test_folder_with_something_in_it_is_refused(

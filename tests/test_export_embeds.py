@@ -13,7 +13,14 @@ from langchain_openai import ChatOpenAI, OpenAI
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 from openai_server import serve
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BioGptConfig,
+    GemmaConfig,
+    PretrainedConfig,
+    XGLMConfig,
+)
 
 from spring_integrations import MARK, RagPrompt, SpringModel, SpringTokens
 from spring_integrations.errors import SettingsError, TokensError
@@ -22,8 +29,9 @@ from spring_integrations.langchain import SPRING_PROMPT, ChatSpringHF, ChatSprin
 from spring_integrations.llama_index import SpringServedLLM as LlamaIndexServed
 from spring_integrations.llama_index.errors import SpringCallError
 from spring_integrations.prompts import token_text
-from spring_integrations.runtime.backbone import Backbone
+from spring_integrations.runtime.backbone import Backbone, fingerprint
 from spring_integrations.runtime.settings import GenerationSettings
+from spring_integrations.tokens import TokensMetadata
 
 QUESTION = "What is the capital of Peru?"
 RAG = SPRING_PROMPT.format(context=f"Lima is the capital of Peru.{MARK}", question=QUESTION)
@@ -49,6 +57,30 @@ def test_vectors_are_those_that_the_local_model_looks_up(
         expected = backbone.model.get_input_embeddings()(torch.tensor(ids))
         found = embeds.vectors(f"Lima is in Peru.\n\n{token_text(k)}Question: who?")
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "config",
+    [
+        GemmaConfig(hidden_size=40, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, head_dim=8),
+        XGLMConfig(d_model=32, num_layers=1, attention_heads=4, ffn_dim=16, max_position_embeddings=64),
+        BioGptConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=16),
+    ],
+    ids=lambda config: getattr(config, "model_type", None),
+)
+def test_vectors_have_the_models_scale_to_the_last_bit(
+    config: PretrainedConfig, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    words = tiny_models.tokenizer("no-prepend")
+    config.vocab_size, config.intermediate_size, config.pad_token_id = len(words), 16, 0
+    AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    table = AutoModelForCausalLM.from_pretrained(tmp_path).get_input_embeddings()
+    own = SpringTokens(torch.ones(2, config.hidden_size), TokensMetadata("org/mine", fingerprint=fingerprint(table)))
+    found = PromptEmbeds.load(tmp_path, own, on_other_backbone="error").vectors("Lima is the capital")
+    ids = words("Lima is the capital", return_tensors="pt").input_ids[0]
+    assert torch.equal(found, table(ids))
 
 
 def test_only_the_embedding_is_read(random_tokens: SpringTokens, tmp_path: Path) -> None:

@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from spring_integrations.errors import BackboneError, TokensError
 from spring_integrations.runtime.named import named_model
+from spring_integrations.runtime.same_backbone import OnOtherBackbone, check_same_backbone
 from spring_integrations.tokens import SpringTokens
 
 INDEX = "model.safetensors.index.json"
@@ -57,12 +59,17 @@ class Checkpoint:
     scale: float = 1.0
 
     @classmethod
-    def open(cls, model_id: str, *, revision: str | None = None) -> Checkpoint:
+    def open(cls, model_id: str | os.PathLike[str], *, revision: str | None = None) -> Checkpoint:
         """Finds a local folder, a hub id, or "demo", and looks at its files.
+
+        Args:
+            model_id: which one.
+            revision: of a hub model.
 
         Raises:
             BackboneError: if there is none, or if it cannot be exported; the message says why.
         """
+        model_id = os.fspath(model_id)
         folder = _locate(model_id, revision)
         try:
             config = AutoConfig.from_pretrained(folder)
@@ -82,9 +89,8 @@ class Checkpoint:
         prefix = "" if embedding in shards else f"{model.base_model_prefix}."
         tied = bool(config.tie_word_embeddings)
         found = cls(folder, model_id, config, shards, prefix, embedding.removeprefix(prefix), head_name, tied)
-        scale = float(getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0))
-        found = replace(found, scale=scale)
-        return found._settled(tuple(table.shape), biased=getattr(head, "bias", None) is not None)
+        found = found._settled(tuple(table.shape), biased=getattr(head, "bias", None) is not None)
+        return replace(found, scale=_scale(model.get_input_embeddings(), found.dtype))
 
     def _settled(self, shape: tuple[int, ...], *, biased: bool) -> Checkpoint:
         """Returns the same with the files' own names.
@@ -97,6 +103,8 @@ class Checkpoint:
             msg = f"{self.name!r} has no tensor {name!r} in its safetensors files; is a shard missing?"
             raise BackboneError(msg)
         head, biases = self.head, self.biases
+        if self.tied and head in self.shards and not self._same(head, self.embedding):
+            return replace(self, tied=False)._settled(shape, biased=biased)  # transformers takes the stored head, too
         if not self.tied and head not in self.shards:  # some heads have another name in files than in the model
             others = [name for name in self.shards if name != self.embedding and self.shape(name) == shape]
             head = others[0] if len(others) == 1 else head
@@ -138,14 +146,38 @@ class Checkpoint:
         """Size of the files with weights."""
         return sum((self.folder / file).stat().st_size for file in set(self.shards.values()))
 
-    def check_tokens(self, tokens: SpringTokens) -> None:
-        """Raises TokensError if the tokens' width is not the embedding's."""
+    def check_tokens(self, tokens: SpringTokens, on_other_backbone: OnOtherBackbone = "warn") -> None:
+        """Checks that virtual tokens fit the embedding.
+
+        Args:
+            tokens: virtual tokens.
+            on_other_backbone: what to do when they were trained for another backbone.
+
+        Raises:
+            TokensError: if their width is not the embedding's, its dtype cannot hold them, or an error is asked for.
+        """
+        if not isinstance(tokens, SpringTokens):
+            msg = f"virtual tokens are needed, got {tokens!r:.200}; read their file with SpringTokens.load(path)"
+            raise TokensError(msg)
         if tokens.width != self.width:
             msg = (
                 f"the virtual tokens have d={tokens.width}, but {self.name} has an embedding size of {self.width}; "
                 f"they were made for another backbone ({tokens.metadata.backbone or 'unknown'})"
             )
             raise TokensError(msg)
+        if not tokens.embeddings.to(self.dtype).isfinite().all():
+            msg = (
+                f"the virtual tokens reach {tokens.embeddings.abs().max():.3g}, but {self.name} is in {self.dtype}, "
+                f"which ends at {torch.finfo(self.dtype).max:.3g}; store the model in bfloat16 or float32 first"
+            )
+            raise TokensError(msg)
+        # What the comparison looks at in a backbone; the table is read only if the tokens have its fingerprint.
+        model = SimpleNamespace(
+            get_input_embeddings=lambda: nn.Embedding.from_pretrained(self.tensor(self.embedding) * self.scale),
+            config=SimpleNamespace(_name_or_path=os.fspath(self.folder)),
+        )
+        backbone: Any = SimpleNamespace(name=self.name, model=model)
+        check_same_backbone(backbone, tokens, on_other_backbone)
 
     def fingerprint(self) -> str:
         """Returns a hash of what an export reads: of the weights place, size and time, of the other files the content."""
@@ -165,7 +197,7 @@ class Checkpoint:
 
     def tensor(self, name: str) -> Tensor:
         """Reads one tensor."""
-        with safe_open(self.folder / self.shards[name], framework="pt") as file:
+        with opened(self.folder / self.shards[name]) as file:
             tensor: Tensor = file.get_tensor(name)
             return tensor
 
@@ -179,9 +211,15 @@ class Checkpoint:
         """Returns the name in the files of one of the model's own tensors, None if they do not hold it."""
         return next((n for n in (name, name.removeprefix(self.prefix)) if n in self.shards), None)
 
+    def _same(self, name: str, other: str) -> bool:
+        if self.shape(name) != self.shape(other):
+            return False
+        blocks = zip(self.read_rows(name), self.read_rows(other), strict=True)
+        return all(bool((a == b).all()) for a, b in blocks)
+
     @contextmanager
     def _slice(self, name: str) -> Iterator[Any]:
-        with safe_open(self.folder / self.shards[name], framework="pt") as file:
+        with opened(self.folder / self.shards[name]) as file:
             yield file.get_slice(name)
 
 
@@ -209,6 +247,13 @@ def _locate(model_id: str, revision: str | None) -> Path:
         raise BackboneError(msg) from error
 
 
+def _scale(embedding: Any, dtype: torch.dtype) -> float:
+    """Returns what an embedding multiplies its rows by: Gemma's rounds it to their dtype first, XGLM's does not."""
+    if (scale := getattr(embedding, "scalar_embed_scale", None)) is not None:
+        return float(torch.tensor(scale, dtype=dtype))
+    return float(getattr(embedding, "embed_scale", 1.0))
+
+
 def _check_kind(model_id: str, config: PretrainedConfig) -> None:
     if getattr(config, "is_encoder_decoder", False):
         msg = f"{model_id!r} is an encoder-decoder; only causal language models can be exported"
@@ -223,15 +268,11 @@ def _check_kind(model_id: str, config: PretrainedConfig) -> None:
 
 
 def _shards(folder: Path) -> dict[str, str]:
-    """Returns the file of each tensor."""
-    if (folder / INDEX).is_file():
-        shards: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        if missing := sorted(file for file in set(shards.values()) if not (folder / file).is_file()):
-            msg = f"{os.fspath(folder)!r} lacks {len(missing)} of its shards, first {missing[0]!r}; fetch it again"
-            raise BackboneError(msg)
-        return shards
-    path = folder / WEIGHTS
-    if not path.is_file():
+    """Returns the file of each tensor; of a single file and an index, transformers reads the file."""
+    if (folder / WEIGHTS).is_file():
+        with opened(folder / WEIGHTS) as file:
+            return dict.fromkeys(file.keys(), WEIGHTS)
+    if not (folder / INDEX).is_file():
         kinds = sorted({p.suffix for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf")})
         found = f"only {', '.join(kinds)} files" if kinds else "no weights"
         msg = (
@@ -240,8 +281,28 @@ def _shards(folder: Path) -> dict[str, str]:
         )
         raise BackboneError(msg)
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict.fromkeys(file.keys(), WEIGHTS)
-    except SafetensorError as error:
-        msg = f"{os.fspath(path)!r} is damaged: {error}"
+        shards: dict[str, str] = dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"])
+        files = sorted(set(shards.values()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{os.fspath(folder / INDEX)!r} is damaged ({type(error).__name__}: {error}); fetch it again"
         raise BackboneError(msg) from error
+    if missing := [file for file in files if not (folder / file).is_file()]:
+        msg = f"{os.fspath(folder)!r} lacks {len(missing)} of its shards, first {missing[0]!r}; fetch it again"
+        raise BackboneError(msg)
+    return shards
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Opens a file of safetensors.
+
+    Raises:
+        BackboneError: if it is damaged.
+    """
+    try:
+        file = safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        msg = f"{os.fspath(path)!r} is damaged: {error}; fetch it again"
+        raise BackboneError(msg) from error
+    with file:
+        yield file

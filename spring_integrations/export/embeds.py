@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from spring_integrations.errors import TokensError
 from spring_integrations.export.checkpoint import Checkpoint
 from spring_integrations.export.words import load_words, with_references
+from spring_integrations.runtime.same_backbone import OnOtherBackbone
 from spring_integrations.tokens import SpringTokens
 
 
@@ -44,22 +46,31 @@ class PromptEmbeds:
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def load(cls, model_id: str, tokens: SpringTokens, *, revision: str | None = None) -> PromptEmbeds:
+    def load(
+        cls,
+        model_id: str | os.PathLike[str],
+        tokens: SpringTokens,
+        *,
+        revision: str | None = None,
+        on_other_backbone: OnOtherBackbone = "warn",
+    ) -> PromptEmbeds:
         """Reads what is needed of a local folder, a hub id, or "demo".
 
         Args:
             model_id: what the server serves.
             tokens: virtual tokens of that backbone.
             revision: of a hub model.
+            on_other_backbone: what to do when the tokens were trained for another backbone.
 
         Raises:
             BackboneError: if it is none, or its embedding is quantised.
             TokensError: if the tokens do not fit it.
+            SettingsError: for another value of `on_other_backbone`.
         """
         checkpoint = Checkpoint.open(model_id, revision=revision)
-        checkpoint.check_tokens(tokens)
-        words = load_words(checkpoint.folder, model_id)
-        grown = with_references(words, len(tokens), checkpoint.rows, model_id)
+        checkpoint.check_tokens(tokens, on_other_backbone)
+        words = load_words(checkpoint.folder, checkpoint.name)
+        grown = with_references(words, len(tokens), checkpoint.rows, checkpoint.name)
         table = checkpoint.tensor(checkpoint.embedding)
         return cls(table, tokens.embeddings.to(table.dtype), grown, checkpoint.scale, tokens.digest)
 

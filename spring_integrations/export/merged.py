@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from spring_integrations.errors import BackboneError, StorageError
-from spring_integrations.export.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint
+from spring_integrations.export.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint, opened
 from spring_integrations.export.head import BIAS, HeadKind, HeadRow, losing_row
 from spring_integrations.export.words import load_words, with_references
+from spring_integrations.runtime.same_backbone import OnOtherBackbone
 from spring_integrations.tokens import SpringTokens
 
 log = logging.getLogger(__name__)
@@ -76,12 +76,13 @@ class Exported:
 
 
 def export_checkpoint(
-    model_id: str,
+    model_id: str | os.PathLike[str],
     tokens: SpringTokens,
     out: str | os.PathLike[str],
     *,
     k: int | None = None,
     revision: str | None = None,
+    on_other_backbone: OnOtherBackbone = "warn",
 ) -> Exported:
     """Writes a backbone and its virtual tokens as one checkpoint.
 
@@ -94,32 +95,42 @@ def export_checkpoint(
         out: a new or empty folder.
         k: export the first k only; all unless given.
         revision: of the model on the hub.
+        on_other_backbone: what to do when the tokens were trained for another backbone.
 
     Raises:
         BackboneError: if the model is quantised, no causal language model, not in safetensors, damaged,
             or an export already.
         TokensError: if the tokens do not fit it.
         TokenCountError: unless 1 <= k <= n.
+        SettingsError: for another value of `on_other_backbone`.
         StorageError: if `out` is not empty, or the disk too small.
     """
     target = Path(out).expanduser().absolute()
     _check_empty(target)
     checkpoint = Checkpoint.open(model_id, revision=revision)
+    checkpoint.check_tokens(tokens, on_other_backbone)
     tokens = tokens if k is None else tokens.first(k)
-    checkpoint.check_tokens(tokens)
-    words = load_words(checkpoint.folder, model_id)
-    grown = with_references(words, len(tokens), checkpoint.rows, model_id)
+    words = load_words(checkpoint.folder, checkpoint.name)
+    grown = with_references(words, len(tokens), checkpoint.rows, checkpoint.name)
+    for file in set(checkpoint.shards.values()):
+        with opened(checkpoint.folder / file):
+            pass  # what is damaged shows now
     _check_space(target.parent, checkpoint, len(tokens))
     row = losing_row(checkpoint, words, len(tokens))
     facts = Exported(
-        model_id, len(tokens), checkpoint.rows, tokens.digest, row.kind, None if row.kind == "bias" else row.highest
+        checkpoint.name,
+        len(tokens),
+        checkpoint.rows,
+        tokens.digest,
+        row.kind,
+        None if row.kind == "bias" else row.highest,
     )
     with _aside(target) as folder:
         try:
             _write_weights(checkpoint, tokens.embeddings, row, folder)
             grown.save_pretrained(folder)
             for pattern in _KEPT:
-                for path in checkpoint.folder.glob(pattern):
+                for path in filter(Path.is_file, checkpoint.folder.glob(pattern)):
                     shutil.copyfile(path, folder / path.name)
             _write_json(folder / FACTS_FILE, asdict(facts))
             _write_json(folder / CONFIG, _config(checkpoint, len(tokens)))  # last: without it nothing loads
@@ -206,7 +217,7 @@ def _write_weights(checkpoint: Checkpoint, table: Tensor, row: HeadRow, folder: 
             weight_map |= dict.fromkeys(names, file)
             size += (folder / file).stat().st_size
             continue
-        with safe_open(checkpoint.folder / file, framework="pt") as shard:
+        with opened(checkpoint.folder / file) as shard:
             tensors: dict[str, Tensor] = {}
             for name in names:
                 grown = _grown(checkpoint, name, shard.get_tensor(name), table, row)
