@@ -17,7 +17,20 @@ import tiny_models
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPConfig,
+    DistilBertConfig,
+    Gemma3Config,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PretrainedConfig,
+    ViTConfig,
+)
 from typer.testing import CliRunner
 
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
@@ -428,6 +441,31 @@ def _encoder_decoder(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True}))
 
 
+def _multimodal(folder: Path) -> None:
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 16, "vocab_size": 64}
+    vision = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16, "num_attention_heads": 2}
+    Gemma3Config(text_config=text, vision_config=vision).save_pretrained(folder)
+
+
+def _classifier(folder: Path) -> None:
+    LlamaForSequenceClassification(LlamaConfig.from_pretrained(folder)).save_pretrained(folder)
+
+
+def _with_holes(folder: Path) -> None:
+    tiny_models.build("llama", extra_rows=20)[0].save_pretrained(folder)
+    words = json.loads((folder / "tokenizer.json").read_text())
+    known = words["model"]["vocab"]
+    known[max(known, key=known.get)] = 365
+    (folder / "tokenizer.json").write_text(json.dumps(words))
+
+
+OTHERS = (ViTConfig(), DistilBertConfig(), CLIPConfig())
+
+
+def _another_kind(config: PretrainedConfig) -> Callable[[Path], None]:
+    return config.save_pretrained
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -436,6 +474,10 @@ def _encoder_decoder(folder: Path) -> None:
         (_without_weights, "no weights"),
         (_damaged, "is damaged"),
         (_lacking_a_shard, "lacks 1 of its shards, first 'model-00001-of-00002"),
+        (_multimodal, "is multimodal .*are not exported"),
+        (_classifier, "has no output head"),
+        (_with_holes, "give every id a word"),
+        *((_another_kind(c), f"no causal language model, but a model of type '{c.model_type}'") for c in OTHERS),
         (_index("{"), "index.json' is damaged"),
         (_index("{}"), "index.json' is damaged"),
         (_lacking_half_a_shard, "is damaged: .*fetch it again"),
@@ -451,8 +493,9 @@ def test_what_cannot_be_exported_is_refused(
 ) -> None:
     source = shutil.copytree(llama_folder, tmp_path / "source")
     change(source)
-    with pytest.raises(BackboneError, match=message):
+    with pytest.raises(BackboneError, match=message) as refused:
         export_checkpoint(str(source), random_tokens, tmp_path / "a" / "out")
+    assert len(str(refused.value)) < 600
     assert not (tmp_path / "a").exists()
 
 
@@ -472,7 +515,7 @@ def test_tokens_of_another_backbone(
         random_tokens.with_metadata(backbone="org/other"),
     ):
         for make in (partial(export_checkpoint, out=tmp_path / "none"), PromptEmbeds.load):
-            with pytest.raises(TokensError, match="were trained for org/other.*expect poor answers"):
+            with pytest.raises(TokensError, match=r"were trained for org/other.*expect poor answers"):
                 make(llama_folder, tokens=other, on_other_backbone="error")
     assert "org/other" not in caplog.text
     PromptEmbeds.load(str(llama_folder), other)
@@ -537,6 +580,61 @@ def test_folder_with_something_in_it_is_refused(
     (tmp_path / "empty").mkdir()
     export_checkpoint(str(llama_folder), random_tokens, tmp_path / "empty")
     assert (tmp_path / "empty" / "config.json").is_file()
+
+
+def test_a_link_to_an_empty_folder_and_a_mount_point_are_filled(
+    llama_folder: Path, random_tokens: SpringTokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    export_checkpoint(str(llama_folder), random_tokens, tmp_path / "link")
+    expected = sorted(path.name for path in (tmp_path / "empty").iterdir())
+    assert "config.json" in expected
+
+    def busy(*_: Any) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    (tmp_path / "mount").mkdir()
+    monkeypatch.setattr(Path, "replace", busy)
+    export_checkpoint(str(llama_folder), random_tokens, tmp_path / "mount")
+    assert sorted(path.name for path in (tmp_path / "mount").iterdir()) == expected
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_that_is_filled_meanwhile_is_left_alone(
+    llama_folder: Path, random_tokens: SpringTokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(*arguments: Any, **named: Any) -> None:
+        save_file(*arguments, **named)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "mine.txt").touch()
+
+    monkeypatch.setattr("spring_integrations.export.merged.save_file", meanwhile)
+    with pytest.raises(StorageError, match=r"cannot write the export to .*not empty"):
+        export_checkpoint(str(llama_folder), random_tokens, tmp_path / "out")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/mine.txt"]
+
+
+def test_a_model_that_cannot_run_module_by_module_is_loaded_whole(random_tokens: SpringTokens, tmp_path: Path) -> None:
+    words = tiny_models.tokenizer("no-prepend")
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    config = Gemma3nTextConfig(
+        vocab_size=len(words),
+        vocab_size_per_layer_input=len(words),
+        hidden_size=32,
+        intermediate_size=[48, 48],
+        hidden_size_per_layer_input=8,
+        num_kv_shared_layers=0,
+        laurel_rank=4,
+        altup_num_inputs=2,
+        layer_types=["sliding_attention", "full_attention"],
+        activation_sparsity_pattern=[0.0, 0.0],
+        pad_token_id=0,
+        **sizes,
+    )
+    Gemma3nForCausalLM(config).save_pretrained(tmp_path / "source")
+    words.save_pretrained(tmp_path / "source")
+    assert export_checkpoint(tmp_path / "source", random_tokens, tmp_path / "out").n == 8
 
 
 def test_an_export_is_no_backbone(llama_folder: Path, random_tokens: SpringTokens, tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_models
+from typer.testing import CliRunner
 
+from spring_integrations.cli import app
 from spring_integrations.errors import BackboneError, MissingExtraError, SettingsError
-from spring_integrations.export import write_gguf
+from spring_integrations.export import Exported, write_gguf
 
 CONVERTER = """
 import pathlib, sys
@@ -59,3 +62,38 @@ def test_heads_that_llama_cpp_ties_are_refused(merged: Path, converter: Path) ->
         write_gguf(merged, converter=converter)
     with pytest.raises(SettingsError, match="gguf='q3'"):
         write_gguf(merged, kind="q3", converter=converter)
+
+
+def test_a_home_folder_is_found_and_a_folder_without_an_export_named(
+    merged: Path, converter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(merged.parent))
+    assert write_gguf("~/merged", converter=f"~/{converter.name}") == merged / "model-f16.gguf"
+    with pytest.raises(BackboneError, match="'/nope' is no export"):
+        write_gguf("/nope", converter=converter)
+    (merged / "spring_export.json").write_text("{}")
+    with pytest.raises(BackboneError, match="TypeError"):
+        Exported.read("~/merged")
+
+
+def test_command_converts_an_export_that_is_there(
+    llama_folder: Path, tokens_file: Path, converter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = ["export", "--tokens", str(tokens_file), "--gguf", "f16", "--converter", str(converter)]
+    llama = [*arguments, "--model", str(llama_folder), "--out=~/out"]
+    converter.write_text("import sys; sys.exit('no room')")
+    assert CliRunner().invoke(app, llama).exit_code == 2
+    written = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    converter.write_text(CONVERTER)
+    assert CliRunner().invoke(app, llama).exit_code == 0
+    assert (tmp_path / "out" / "model-f16.gguf").read_text() == "f16"
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == written
+    other = CliRunner().invoke(app, [*llama, "--k", "3"])
+    assert (other.exit_code, "is not an empty folder" in other.output) == (2, True)
+    gemma, words = tiny_models.build("gemma")
+    gemma.save_pretrained(tmp_path / "gemma")
+    words.save_pretrained(tmp_path / "gemma")
+    refused = CliRunner().invoke(app, [*arguments, "--model", str(tmp_path / "gemma"), "--out=~/new"])
+    assert (refused.exit_code, "would generate virtual" in refused.output) == (2, True)
+    assert not (tmp_path / "new").exists()

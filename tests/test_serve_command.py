@@ -85,3 +85,21 @@ def test_a_model_that_changed_is_exported_again(
     _, before, _ = serve(source)
     change(source)
     assert serve(source)[1] != before
+
+
+def test_a_model_without_its_option_is_refused_before_the_export(serve: Serve, llama_folder: Path) -> None:
+    for extra in ([str(llama_folder)], [str(llama_folder), "--", "--dtype", "float32"]):
+        done, _, command = serve(llama_folder, *extra)
+        assert (done.exit_code, command) == (2, [])
+        assert "is given with --model" in done.output
+    done, _, command = serve(llama_folder, "--port", "99999")
+    assert (done.exit_code, command) == (2, [])
+    assert serve(llama_folder, "--", "--dtype", "float32", "more")[2][-3:] == ["--dtype", "float32", "more"]
+
+
+def test_served_name_is_one_that_the_server_takes(serve: Serve, llama_folder: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(llama_folder, tmp_path / "mine@v2")
+    (source / "inner").mkdir()
+    assert serve(source)[1].name == "mine-v2"
+    os.chdir(source / "inner")
+    assert serve("..")[1].name == "mine-v2"

@@ -30,18 +30,36 @@ def export(
 ) -> None:
     """Write a model and its virtual tokens as one checkpoint, for vLLM, llama.cpp or transformers serve."""
     from spring_integrations.export import export_checkpoint, write_gguf
-    from spring_integrations.export.gguf import find_converter
+    from spring_integrations.export.checkpoint import Checkpoint
+    from spring_integrations.export.gguf import check_family, find_converter
 
-    if gguf:
-        find_converter(converter)  # before minutes of work
+    if gguf:  # before minutes of work
+        find_converter(converter)
+        check_family(Checkpoint.open(model).config.model_type)
     hide_loading_bars()
-    with working("Writing the checkpoint"):
-        done = export_checkpoint(model, load_tokens(model, tokens), out_folder, k=k)
+    found = load_tokens(model, tokens)
+    found = found if k is None else found.first(k)
+    done = _same(out_folder, model, found) if gguf else None  # a conversion that failed is tried again
+    if done is None:
+        with working("Writing the checkpoint"):
+            done = export_checkpoint(model, found, out_folder)
     out.print(f"{shown(str(out_folder))}: {facts(done)}")
     if gguf:
         with working("Writing the GGUF file"):
             written = write_gguf(out_folder, kind=gguf, converter=converter)
         out.print(shown(str(written)))
+
+
+def _same(folder: Path, model: str, tokens: SpringTokens) -> Exported | None:
+    """Returns what a folder says of itself if it is already the export of a model with these tokens."""
+    from spring_integrations.errors import BackboneError
+    from spring_integrations.export import Exported
+
+    try:
+        done = Exported.read(folder)
+    except BackboneError:
+        return None
+    return done if (done.backbone, done.n, done.tokens) == (model, len(tokens), tokens.digest) else None
 
 
 def load_tokens(model: str, path: str | None) -> SpringTokens:

@@ -74,11 +74,16 @@ class Checkpoint:
         try:
             config = AutoConfig.from_pretrained(folder)
         except (OSError, ValueError) as error:
-            msg = f"{model_id!r} is no model that can be exported: {error}"
+            msg = f"{model_id!r} is no model that can be exported: {str(error).splitlines()[0]:.200}"
             raise BackboneError(msg) from error
         _check_kind(model_id, config)
+        try:
+            model = empty_model(config)
+        except ValueError as error:  # it lists every class that it knows
+            kind = ", ".join(config.architectures or ()) or type(config).__name__
+            msg = f"{model_id!r} is no causal language model, but a model of type {config.model_type!r} ({kind})"
+            raise BackboneError(msg) from error
         shards = _shards(folder)
-        model = empty_model(config)
         head = model.get_output_embeddings()
         if head is None:
             msg = f"{model_id!r} ({type(model).__name__}) has no output head that could get rows"
@@ -99,6 +104,9 @@ class Checkpoint:
             BackboneError: if tensors are missing or not what the configuration says.
         """
         if self.embedding not in self.shards:
+            if self.config.get_text_config() is not self.config:
+                msg = f"{self.name!r} is multimodal ({self.config.model_type}); multimodal checkpoints are not exported"
+                raise BackboneError(msg)
             name = self.prefix + self.embedding
             msg = f"{self.name!r} has no tensor {name!r} in its safetensors files; is a shard missing?"
             raise BackboneError(msg)
@@ -108,12 +116,17 @@ class Checkpoint:
         if not self.tied and head not in self.shards:  # some heads have another name in files than in the model
             others = [name for name in self.shards if name != self.embedding and self.shape(name) == shape]
             head = others[0] if len(others) == 1 else head
+        if not self.tied and head not in self.shards:
+            msg = (
+                f"{self.name!r} has no output head in its safetensors files, as they hold no tensor {head!r}; only "
+                "whole causal language models can be exported"
+            )
+            raise BackboneError(msg)
         for name in (self.embedding,) if self.tied else (self.embedding, head):
-            got = self.shape(name) if name in self.shards else None
-            if got != shape:
+            if (got := self.shape(name)) != shape:
                 msg = (
                     f"{self.name!r} is damaged: its configuration wants {name!r} to be {list(shape)}, but it is "
-                    f"{got and list(got)}; a table that was grown by hand needs model.resize_token_embeddings"
+                    f"{list(got)}; a table that was grown by hand needs model.resize_token_embeddings"
                 )
                 raise BackboneError(msg)
         if biased:
@@ -180,7 +193,7 @@ class Checkpoint:
         check_same_backbone(backbone, tokens, on_other_backbone)
 
     def fingerprint(self) -> str:
-        """Returns a hash of what an export reads: of the weights place, size and time, of the other files the content."""
+        """Returns a hash of what an export reads: place, size and time of the weights, content of the other files."""
         digest = hashlib.sha256()
         for file in sorted(set(self.shards.values())):
             path = (self.folder / file).resolve()  # in the hub's cache, a blob that is named by its content

