@@ -637,6 +637,15 @@ def test_a_model_that_cannot_run_module_by_module_is_loaded_whole(random_tokens:
     assert export_checkpoint(tmp_path / "source", random_tokens, tmp_path / "out").n == 8
 
 
+def test_families_whose_head_vllm_takes_from_the_embedding_get_a_warning(
+    random_tokens: SpringTokens, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for family, warned in (("gemma2", True), ("gemma", False)):
+        caplog.clear()
+        export_checkpoint(saved(tmp_path / family, family), random_tokens, tmp_path / f"{family}-out")
+        assert (f"vLLM takes the output head of {family} models" in caplog.text) is warned
+
+
 def test_an_export_is_no_backbone(llama_folder: Path, random_tokens: SpringTokens, tmp_path: Path) -> None:
     export_checkpoint(str(llama_folder), random_tokens, tmp_path / "once")
     with pytest.raises(SpringError, match="is it an export"):

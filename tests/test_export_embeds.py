@@ -93,6 +93,18 @@ def test_only_the_embedding_is_read(random_tokens: SpringTokens, tmp_path: Path)
     assert torch.equal(PromptEmbeds.load(str(source), random_tokens).vectors("Lima"), embeds)
 
 
+@pytest.mark.parametrize("kind", tiny_models.TOKENIZER_KINDS)
+def test_a_part_of_a_chat_gets_no_space_before_it(kind: str, random_tokens: SpringTokens, tmp_path: Path) -> None:
+    model, words = tiny_models.build("llama", kind)
+    model.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    embeds = PromptEmbeds.load(tmp_path, random_tokens)
+    before = embeds.vectors("the river\n")
+    for text in ("Lima is the capital", "[ref1][ref2]which city?", "東京", " Lima"):
+        part = embeds.vectors(text, special=False)
+        assert torch.equal(torch.cat([before, part]), embeds.vectors("the river\n" + text))
+
+
 def test_more_virtual_tokens_than_there_are_is_an_error(llama_folder: Path, random_tokens: SpringTokens) -> None:
     embeds = PromptEmbeds.load(str(llama_folder), random_tokens.first(2))
     with pytest.raises(TokensError, match="more than the 2 virtual tokens"):

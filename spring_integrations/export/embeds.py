@@ -79,7 +79,8 @@ class PromptEmbeds:
 
         Args:
             text: the prompt.
-            special: whether what the tokenizer puts around a text (BOS) belongs to it; not in a part of a chat.
+            special: whether this is a whole text, with what the tokenizer puts around one (BOS); a part of a chat
+                is not, and gets no space before its first word either.
 
         Raises:
             TokensError: if it holds more virtual tokens than there are.
@@ -88,11 +89,24 @@ class PromptEmbeds:
             msg = f"the prompt asks for more than the {len(self.tokens)} virtual tokens of these embeddings; lower k"
             raise TokensError(msg)
         with self._lock:
-            ids = torch.tensor(self.words(text, add_special_tokens=special, verbose=False).input_ids)
+            ids = torch.tensor(self._whole(text) if special else self._inner(text))
         virtual = ids >= len(self.table)
         rows = self.table[ids.masked_fill(virtual, 0)]
         rows[virtual] = self.tokens[ids[virtual] - len(self.table)]
         return rows * self.scale if self.scale != 1 else rows
+
+    def _whole(self, text: str, *, special: bool = True) -> list[int]:
+        return list(self.words(text, add_special_tokens=special, verbose=False).input_ids)
+
+    def _inner(self, text: str) -> list[int]:
+        """Returns the ids of a text behind other text: those of SentencePiece begin a text with a space."""
+        if not self.words.is_fast:
+            return self._whole(text, special=False)
+        after = self.words("\n" + text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        places = after.offset_mapping
+        if any(start < 1 < end for start, end in places):  # a token of the line break and what follows
+            return self._whole(text, special=False)
+        return [i for i, (_, end) in zip(after.input_ids, places, strict=True) if end > 1]
 
     def __call__(self, text: str) -> str:
         """Returns the same in base64, as vLLM's field `prompt_embeds` takes it."""

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 FACTS_FILE = "spring_export.json"
 _KEPT = ("generation_config.json", "LICENSE*", "NOTICE*")
+_HEAD_FROM_EMBEDDING = ("gemma2", "gemma3n", "gemma3n_text", "cohere", "cohere2")
+"""Families whose logits vLLM (0.32) computes from the embedding, whatever the checkpoint says."""
 _MARGIN = 64 * 2**20
 """Room for the tokenizer and the small files, in bytes."""
 
@@ -110,6 +112,12 @@ def export_checkpoint(
     _check_empty(target)
     checkpoint = Checkpoint.open(model_id, revision=revision)
     checkpoint.check_tokens(tokens, on_other_backbone)
+    if (family := checkpoint.config.model_type) in _HEAD_FROM_EMBEDDING:
+        log.warning(
+            "vLLM takes the output head of %s models from the embedding: it refuses their exports, or generates "
+            "virtual tokens; serve the plain model there, with PromptEmbeds",
+            family,
+        )
     tokens = tokens if k is None else tokens.first(k)
     words = load_words(checkpoint.folder, checkpoint.name)
     grown = with_references(words, len(tokens), checkpoint.rows, checkpoint.name)
