@@ -14,12 +14,17 @@ from spring_integrations.errors import BackboneError, MissingExtraError, Setting
 from spring_integrations.export import Exported, write_gguf
 
 CONVERTER = """
-import pathlib, sys
+import json, pathlib, struct, sys
 folder, _, kind, _, out = sys.argv[1:]
 if (pathlib.Path(folder) / "refuse").exists():
     print("half of it", file=open(out, "w"))
     sys.exit("ERROR: Model NoSuchModel is not supported")
-pathlib.Path(out).write_text(kind)
+facts = json.loads((pathlib.Path(folder) / "spring_export.json").read_text())
+known = [] if (pathlib.Path(folder) / "drop").exists() else [f"[ref{i}]" for i in range(1, facts["n"] + 1)]
+if facts["backbone"] == "phi":
+    assert (pathlib.Path(folder) / "tokenizer.model").read_text() == "words"
+tokens = b"".join(struct.pack("<Q", len(text)) + text.encode() for text in known)
+pathlib.Path(out).write_bytes(kind.encode() + tokens)
 """
 
 
@@ -35,19 +40,45 @@ def merged(tmp_path: Path) -> Path:
     folder = tmp_path / "merged"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    facts = Exported(backbone="org/model", n=12, first_id=9, tokens="", head="bias", highest=None)
+    (folder / "spring_export.json").write_text(json.dumps(vars(facts)))
     return folder
 
 
 def test_the_file_lies_in_the_folder(merged: Path, converter: Path) -> None:
     path = write_gguf(merged, kind="q8_0", converter=converter)
-    assert (path, path.read_text()) == (merged / "model-q8_0.gguf", "q8_0")
+    assert path == merged / "model-q8_0.gguf"
+    assert path.read_bytes().startswith(b"q8_0")
 
 
 def test_a_refusal_says_the_converters_reason_and_leaves_no_file(merged: Path, converter: Path) -> None:
     (merged / "refuse").touch()
     with pytest.raises(BackboneError, match="NoSuchModel is not supported"):
         write_gguf(merged, converter=converter)
-    assert sorted(p.name for p in merged.iterdir()) == ["config.json", "refuse"]
+    assert sorted(p.name for p in merged.iterdir()) == ["config.json", "refuse", "spring_export.json"]
+
+
+def test_a_file_without_the_virtual_tokens_is_refused(merged: Path, converter: Path) -> None:
+    (merged / "drop").touch()
+    with pytest.raises(BackboneError, match="dropped the virtual tokens"):
+        write_gguf(merged, converter=converter)
+    assert not list(merged.glob("*.gguf"))
+
+
+def test_phi3_is_converted_with_the_backbones_sentencepiece_model(
+    merged: Path, converter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(merged.parent)
+    backbone = merged.parent / "phi"
+    backbone.mkdir()
+    (merged / "config.json").write_text(json.dumps({"model_type": "phi3"}))
+    facts = json.loads((merged / "spring_export.json").read_text())
+    (merged / "spring_export.json").write_text(json.dumps(facts | {"backbone": "phi"}))
+    with pytest.raises(BackboneError, match="'phi' has none"):
+        write_gguf("merged", converter=converter)
+    (backbone / "tokenizer.model").write_text("words")
+    assert write_gguf("merged", converter=converter).is_file()
+    assert not (merged / "tokenizer.model").exists()
 
 
 def test_no_converter(merged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +118,7 @@ def test_command_converts_an_export_that_is_there(
     written = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
     converter.write_text(CONVERTER)
     assert CliRunner().invoke(app, llama).exit_code == 0
-    assert (tmp_path / "out" / "model-f16.gguf").read_text() == "f16"
+    assert (tmp_path / "out" / "model-f16.gguf").is_file()
     assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == written
     other = CliRunner().invoke(app, [*llama, "--k", "3"])
     assert (other.exit_code, "is not an empty folder" in other.output) == (2, True)

@@ -70,7 +70,7 @@ class Checkpoint:
             BackboneError: if there is none, or if it cannot be exported; the message says why.
         """
         model_id = os.fspath(model_id)
-        folder = _locate(model_id, revision)
+        folder = locate(model_id, revision)
         try:
             config = AutoConfig.from_pretrained(folder)
         except (OSError, ValueError) as error:
@@ -243,7 +243,16 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype | None = None) -> P
     return model.eval()
 
 
-def _locate(model_id: str, revision: str | None) -> Path:
+def locate(model_id: str, revision: str | None = None) -> Path:
+    """Returns the folder of a model, which is fetched from the hub if need be.
+
+    Args:
+        model_id: a local folder, a hub id, or "demo".
+        revision: of a hub model.
+
+    Raises:
+        BackboneError: if there is none.
+    """
     named = named_model(model_id)
     folder = named.folder() if named else Path(model_id).expanduser()
     if folder.is_dir():

