@@ -15,7 +15,7 @@ import pytest
 from spring_integrations.demo.cache import MANIFEST, made_once
 from spring_integrations.errors import BackboneError, StorageError
 
-FILES = {"weights.bin": bytes(range(256)) * 40, "config.json": b"{}"}
+FILES = {"weights.bin": bytes(range(256)) * 40, "config.json": b"{}", "templates/tools.jinja": b"{{ tools }}"}
 
 
 class Maker:
@@ -27,6 +27,7 @@ class Maker:
     def __call__(self, folder: Path) -> None:
         self.calls += 1
         for name, content in FILES.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
 
 
@@ -41,7 +42,8 @@ def make(maker: Callable[[Path], None], size: int = 1000) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_it_is_made_once(cache: Path) -> None:

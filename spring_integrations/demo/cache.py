@@ -99,7 +99,8 @@ def _make(folder: Path, make: Callable[[Path], None], size: int) -> None:
     try:
         new.mkdir()
         make(new)
-        files = {path.name: _entry(path) for path in sorted(new.iterdir())}
+        inside = sorted(path for path in new.rglob("*") if path.is_file())
+        files = {path.relative_to(new).as_posix(): _entry(path) for path in inside}
         (new / MANIFEST).write_text(json.dumps(files, indent=2), encoding="utf-8")
         for name in files:  # safetensors writes for the user alone, but a cache may be shared
             shutil.copymode(new / MANIFEST, new / name)
