@@ -30,6 +30,16 @@ def check_choice(name: str, value: T, choices: Any) -> T:
     return value
 
 
+def is_number(value: Any, kind: Any) -> bool:
+    """Returns whether this is a number of a kind; True and False, which Python takes for 1 and 0, are none.
+
+    Args:
+        value: what was given.
+        kind: `int`, or `int | float`.
+    """
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def check_size(name: str, value: Any) -> int:
     """Returns the value if it is a number of items that can be worked on at once.
 
@@ -40,7 +50,7 @@ def check_size(name: str, value: Any) -> int:
     Raises:
         SettingsError: if it is no whole number from 1 to `MAX_SIZE`.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
+    if not is_number(value, int) or not 1 <= value <= MAX_SIZE:
         msg = f"{name} must be a whole number from 1 to {MAX_SIZE:,}, got {name}={value!r}"
         raise SettingsError(msg)
     return value
@@ -56,7 +66,7 @@ def check_amount(name: str, value: Any) -> float:
     Raises:
         SettingsError: if it is no finite number of 0 or more.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if not is_number(value, int | float) or not 0 <= value < math.inf:
         msg = f"{name} must be a number of 0 or more, got {name}={value!r}"
         raise SettingsError(msg)
     return value

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from types import NoneType
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from spring_integrations._choices import check_choice, check_size
+from spring_integrations._choices import check_choice, check_size, is_number
 from spring_integrations.errors import SettingsError
 from spring_integrations.prompts.stock import LAYOUTS, Layout
 
@@ -189,4 +189,6 @@ class TrainConfig:
 
 
 def _is_a(kind: type, value: Any) -> bool:
-    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if kind in (int, float):
+        return is_number(value, int | float if kind is float else int)
+    return isinstance(value, kind)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from spring_integrations._choices import check_choice
+from spring_integrations._choices import check_choice, is_number
 from spring_integrations.errors import SettingsError
 from spring_integrations.passages import RetrieverKind
 
@@ -62,19 +61,15 @@ class PreparationConfig:
         limits = {name: 1 for name in _MAY_BE_NONE if getattr(self, name) is not None}
         for name, least in ({"top": 1, "gold_within": 0} | limits).items():
             value = getattr(self, name)
-            if not _is_number(value, int) or value < least:
+            if not is_number(value, int) or value < least:
                 msg = f"{name} must be a whole number of at least {least}, got {name}={value!r}"
                 raise SettingsError(msg)
-        if not _is_number(self.typed, int | float) or not 0 <= self.typed <= 1:
+        if not is_number(self.typed, int | float) or not 0 <= self.typed <= 1:
             msg = f"typed must be a share from 0 to 1, got typed={self.typed!r}"
             raise SettingsError(msg)
-        if not _is_number(self.hold_out, int | float) or not 0 <= self.hold_out < 1:
+        if not is_number(self.hold_out, int | float) or not 0 <= self.hold_out < 1:
             msg = f"hold_out must be a share from 0 to below 1, got hold_out={self.hold_out!r}"
             raise SettingsError(msg)
         if not isinstance(self.answers_in_passage, bool):
             msg = f"answers_in_passage must be True or False, got answers_in_passage={self.answers_in_passage!r}"
             raise SettingsError(msg)
-
-
-def _is_number(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
