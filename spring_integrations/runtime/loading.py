@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
@@ -13,6 +14,7 @@ from spring_integrations.errors import BackboneError, SettingsError
 
 _OTHER_NAMES = {"torch_dtype": "dtype", "device": "device_map"}
 _BITS = ("load_in_4bit", "load_in_8bit")
+_X86 = ("x86_64", "AMD64")
 _PLACEMENTS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -37,7 +39,7 @@ class LoadOptions:
 
     Attributes:
         dtype: of the weights, "bfloat16" or `torch.bfloat16`; "auto" is as they were saved, and float32 for a named
-            model, such as "demo", on a CPU that is slow in that type.
+            model, such as "demo", on a CPU that is faster in it.
         device_map: where the layers go: "auto", a device, or a dict of them; None is the CPU.
         revision: of the backbone on the hub.
         quantization_config: such as a `BitsAndBytesConfig`.
@@ -56,7 +58,8 @@ class LoadOptions:
         """Raises SettingsError for a dtype that torch does not have or that no weights have."""
         name = str(self.dtype).removeprefix("torch.")
         found = getattr(torch, name, None)
-        if name != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        # transformers computes in the weights' type, which torch cannot do with 8 bits and fewer.
+        if name != "auto" and not (isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize > 1):
             msg = f"dtype={self.dtype!r} is not a type of weights; give 'auto', 'float32', 'bfloat16' or 'float16'"
             raise SettingsError(msg)
         object.__setattr__(self, "dtype", name)
@@ -122,6 +125,18 @@ def is_slow_here(dtype: torch.dtype) -> bool:
     # The only place where torch says it; builds without oneDNN, which have no such function, say nothing.
     supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None) if name else None
     return supported is not None and not supported()
+
+
+def float32_is_faster_here() -> bool:
+    """Returns whether this CPU multiplies matrices faster in float32 than in bfloat16.
+
+    Of the x86 ones all do but those with AMX: AVX-512 alone has instructions for bfloat16, but multiplies as many
+    numbers of either type in a cycle, and converts some on the way.
+    """
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    if has_amx is not None and platform.machine() in _X86:
+        return not has_amx()
+    return is_slow_here(torch.bfloat16)
 
 
 def check_devices(device_map: Any) -> None:

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import torch
-
-from spring_integrations.runtime.loading import is_slow_here
+from spring_integrations.runtime.loading import float32_is_faster_here
 
 GROUP = "spring_integrations.models"
 
@@ -39,8 +37,8 @@ def named_model(model_id: str) -> NamedModel | None:
 
 
 def in_float32_here(named: NamedModel | None) -> bool:
-    """Returns whether this is a named model on a CPU that is slow in 16 bits, where its weights are loaded widened."""
-    return named is not None and is_slow_here(torch.bfloat16)
+    """Returns whether this is a named model on a CPU that is faster in float32, so that its weights are widened."""
+    return named is not None and float32_is_faster_here()
 
 
 def model_names() -> list[str]:

@@ -56,6 +56,17 @@ class Example:
         return {"question": self.question, "target": list(self.targets), "ret_passages": list(self.passages)}
 
 
+def check_examples(name: str, examples: Sequence[Example]) -> None:
+    """Raises DataError, by the name of the argument, for an entry of a list that is no `Example`."""
+    if isinstance(examples, ExampleFiles):  # checked when it was made
+        return
+    for i, example in enumerate(examples):
+        if not isinstance(example, Example):
+            kind = type(example).__name__
+            msg = f"{name}[{i}] is a {kind}, not an Example; make one, or read a file: ExampleFiles(path)"
+            raise DataError(msg)
+
+
 def read_examples(path: str | os.PathLike[str], *, encoding: str | None = None) -> Iterator[Example]:
     """Yields the examples of a `.jsonl` or `.jsonl.gz` file.
 

@@ -70,6 +70,9 @@ class PreparationConfig:
         if not is_number(self.hold_out, int | float) or not 0 <= self.hold_out < 1:
             msg = f"hold_out must be a share from 0 to below 1, got hold_out={self.hold_out!r}"
             raise SettingsError(msg)
+        if self.held_out_limit is not None and not self.hold_out:
+            msg = f"held_out_limit={self.held_out_limit} needs hold_out, the share of the articles to draw from"
+            raise SettingsError(msg)
         if not isinstance(self.answers_in_passage, bool):
             msg = f"answers_in_passage must be True or False, got answers_in_passage={self.answers_in_passage!r}"
             raise SettingsError(msg)

@@ -23,7 +23,7 @@ from spring_integrations.runtime.same_backbone import weights_digest
 from spring_integrations.tokens import TokensMetadata
 from spring_integrations.training.card import write_card
 from spring_integrations.training.config import TrainConfig
-from spring_integrations.training.data import Example
+from spring_integrations.training.data import Example, check_examples
 from spring_integrations.training.devices import check_launcher, place
 from spring_integrations.training.layouts import PromptWriter
 from spring_integrations.training.loop import Loop, StepProgress, loop_arguments, plain_scores
@@ -124,6 +124,8 @@ def run(
     """
     require("accelerate", extra="train")
     check_launcher()
+    check_examples("examples", examples)
+    check_examples("validation", validation)
     folder = Path(output_dir)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
