@@ -62,7 +62,7 @@ class Size:
 
 
 FULL = Size(layers=8, width=512, context=600, lengths=(150, 300, 600, 1200), rounds=7, batch=4)
-QUICK = Size(layers=4, width=256, context=300, lengths=(100, 300), rounds=3, batch=2)
+QUICK = Size(layers=2, width=256, context=200, lengths=(100, 200), rounds=2, batch=2)
 
 
 def llama(size: Size, **changes: Any) -> LlamaForCausalLM:

@@ -40,7 +40,7 @@ def ask_in_both_frameworks() -> None:
     from spring_integrations.retrieval import load_embedder
 
     model = SpringModel.from_pretrained("demo")
-    passages = load_demo().passages[:4]
+    passages = load_demo().passages[:2]
 
     class Fixed(BaseRetriever):
         def _get_relevant_documents(self, query: str, *, run_manager: object) -> list[Document]:
@@ -66,8 +66,8 @@ def work_on_files(folder: Path) -> None:
     write(data, [{"question": q, "target": a, "ret_passages": [p]} for q, a, p in facts])
     write(asked, [{"question": q, "answers": [a], "passage": p} for q, a, p in facts])
     write(docs, [{"id": str(i), "text": p} for i, (_, _, p) in enumerate(facts)])
-    for kind in ("bm25", "hybrid"):
-        spring_rag("ingest", docs, "--index", folder / kind, "--retriever", kind, "--embedder", encoder)
+    spring_rag("ingest", docs, "--index", folder / "bm25", "--retriever", "bm25")
+    spring_rag("ingest", docs, "--index", folder / "hybrid", "--retriever", "hybrid", "--embedder", encoder)
     trained = ("--model", model, "--epochs", 1, "--batch-size", 2, "--max-new-tokens", 2)
     spring_rag("train", data, "--out", folder / "spring", "--n", 4, "--validation", data, *trained)
     spring_rag("train", data, "--out", folder / "lora", "--method", "lora", *trained)

@@ -96,7 +96,7 @@ def test_ask_reports_answer_sources_and_what_was_done(docs, llama_folder, tokens
 
 def test_ask_takes_retriever_prompt_and_length_with_documents(docs, llama_folder, tokens_file):
     asked = ("ask", QUESTION, "--docs", docs, "--model", llama_folder, "--tokens", tokens_file, "--top", 1)
-    done = spring_rag(*asked, "--retriever", "bm25", "--prompt", "langchain", "--max-new-tokens", 2)
+    done = in_this_process(*asked, "--retriever", "bm25", "--prompt", "langchain", "--max-new-tokens", 2)
     assert done.returncode == 0, done.stderr
     facts = re.search(r"^k = 8, boundary = [^,]+, (\d+) prompt tokens, (\d+) answer tokens", done.stdout, re.M)
     assert facts
@@ -109,7 +109,7 @@ def test_ask_takes_retriever_prompt_and_length_with_documents(docs, llama_folder
 
 def test_compare_shows_plain_and_tokens_and_plain_the_same_plain_answer(docs, llama_folder, tokens_file):
     asked = ("ask", QUESTION, "--docs", docs / "lakes.md", "--model", llama_folder, "--tokens", tokens_file)
-    both = spring_rag(*asked, "--compare", "--k", 3)
+    both = in_this_process(*asked, "--compare", "--k", 3)
     plain = in_this_process(*asked, "--plain")
     assert both.returncode == plain.returncode == 0, both.stderr + plain.stderr
     assert re.findall(r"^k = (\d)", both.stdout, re.M) == ["0", "3"]
@@ -186,7 +186,7 @@ def test_convert_the_authors_file_and_inspect_it(tmp_path):
     done = spring_rag("tokens", "convert", tmp_path / "authors.pt", target, "--backbone", "mistralai/Mistral-7B")
     assert done.returncode == 0, done.stderr
     assert torch.equal(SpringTokens.load(target).embeddings, table)
-    shown = spring_rag("tokens", "inspect", target)
+    shown = in_this_process("tokens", "inspect", target)
     assert shown.returncode == 0, shown.stderr
     assert re.search(r"n \(tokens\).* 50 ", shown.stdout)
     assert re.search(r"d \(width\).* 16 ", shown.stdout)
@@ -206,7 +206,7 @@ def test_inspect_shows_a_row_for_every_setting(tmp_path):
     file = SpringTokens(torch.ones(2, 3), TokensMetadata("org/base", training=training)).save(
         tmp_path / "t.safetensors"
     )
-    done = spring_rag("tokens", "inspect", file)
+    done = in_this_process("tokens", "inspect", file)
     assert done.returncode == 0, done.stderr
     rows = dict(re.findall(r"^│ ([\w.() ]+?) +│ (.*?) +│$", done.stdout, re.M))
     assert rows["training.n"] == "2"
@@ -222,7 +222,7 @@ def test_convert_a_peft_adapter_keeps_its_backbone(llama, tmp_path):
     tuned.peft_config["default"].base_model_name_or_path = "org/base"
     tuned.save_pretrained(tmp_path / "adapter")
     target = tmp_path / "tokens.safetensors"
-    done = spring_rag("tokens", "convert", tmp_path / "adapter", target)
+    done = in_this_process("tokens", "convert", tmp_path / "adapter", target)
     assert done.returncode == 0, done.stderr
     found = SpringTokens.load(target)
     assert torch.equal(found.embeddings, tuned.prompt_encoder["default"].embedding.weight.detach())
@@ -243,7 +243,7 @@ def test_files_that_hold_no_tokens_are_one_line(tmp_path, tokens_file):
 @pytest.fixture(scope="module")
 def index(docs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("indexes") / "hybrid"
-    done = spring_rag("ingest", docs / "lakes.md", "--index", folder)
+    done = in_this_process("ingest", docs / "lakes.md", "--index", folder)
     assert done.returncode == 0, done.stderr
     assert f"1 of 1 passages are new in {folder}" in done.stdout
     return folder
@@ -261,7 +261,8 @@ def test_an_index_takes_more_documents_and_nothing_twice(index, docs, llama_fold
     more = in_this_process("ingest", docs, docs / "towns", "--index", index)
     assert more.returncode == 0, more.stderr
     assert f"2 of 5 passages are new in {index}" in more.stdout
-    asked = spring_rag("ask", QUESTION, "--index", index, "--model", llama_folder, "--tokens", tokens_file, "--top", 2)
+    options = ("--index", index, "--model", llama_folder, "--tokens", tokens_file, "--top", 2)
+    asked = in_this_process("ask", QUESTION, *options)
     assert asked.returncode == 0, asked.stderr
     assert "With 8 virtual tokens" in asked.stdout
     rows = re.findall(r"^ \[(\d)\] +([\d.]+) +(.*)$", asked.stdout, re.M)

@@ -36,7 +36,7 @@ def test_a_broken_installation_is_reported(monkeypatch, tmp_path):
 def demo_run(tmp_path_factory):
     """What a run of the demo on its questions printed, and the folder that it kept."""
     folder = tmp_path_factory.mktemp("demo") / "db"
-    done = spring_rag("demo", "--keep", folder, "--questions", 8)
+    done = spring_rag("demo", "--keep", folder, "--questions", 4)
     assert done.returncode == 0, done.stderr
     return done.stdout, folder
 
@@ -44,7 +44,7 @@ def demo_run(tmp_path_factory):
 @pytest.mark.xdist_group("demo")  # one run for both
 def test_the_demo_shows_the_gain_under_the_prompt_that_people_have(demo_run):
     printed, folder = demo_run
-    assert "8 of the demo's 67 questions, 48 passages, 3 retrieved" in printed
+    assert "4 of the demo's 67 questions, 48 passages, 3 retrieved" in printed
     rows = re.findall(r"│ (stock prompt|SPRING_PROMPT), k = (\d+) +│ +([\d.]+) │ +([\d.]+) │ +([\d.]+) │", printed)
     assert [row[:2] for row in rows] == [(name, k) for name in ("stock prompt", "SPRING_PROMPT") for k in ("0", "50")]
     for plain, boosted in (rows[:2], rows[2:]):

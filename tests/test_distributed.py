@@ -280,7 +280,7 @@ def test_commands_leave_what_they_leave_in_one_process(address, llama_folder, to
     ]
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
     stores = []
-    for engine, options in (("local", ()), ("ray", ("--workers", 2))):
+    for engine, options in (("local", ()), ("ray", ("--workers", 1))):  # by words: two, below
         folder = tmp_path / engine
         ingest = ("ingest", docs, tmp_path / "long.txt", "--index", folder, "--embedder", encoder)
         done = spring_rag(*ingest, "--engine", engine, *options)
@@ -288,7 +288,7 @@ def test_commands_leave_what_they_leave_in_one_process(address, llama_folder, to
         total = stores[-1].open("dense").count()
         assert f"{total} of {total} passages are new" in done.stdout
         evaluated = ("evaluate", "--data", questions, "--model", llama_folder, "--tokens", tokens_file, "--k", 8)
-        spring_rag(*evaluated, "--max-new-tokens", 3, "--out", folder / "run", "--engine", engine)
+        spring_rag(*evaluated, "--max-new-tokens", 3, "--out", folder / "run", "--engine", engine, *options)
     local, ray = stores
     assert_equal(local.open("dense"), ray.open("dense"))
     assert local.open("bm25").search("lake", 9) == ray.open("bm25").search("lake", 9)
