@@ -107,6 +107,16 @@ def test_ask_takes_retriever_prompt_and_length_with_documents(docs, llama_folder
     assert "Great lakes" in done.stdout
 
 
+@pytest.mark.parametrize("decoding", ["concat", "rag-token"])
+def test_a_question_that_shares_no_word_with_the_documents_is_said_to(docs, llama_folder, tokens_file, decoding):
+    asked = ("ask", "zzz qqq", "--docs", docs, "--retriever", "bm25", "--model", llama_folder, "--tokens", tokens_file)
+    done = in_this_process(*asked, "--decoding", decoding, "--max-new-tokens", 2)
+    assert done.returncode == 0, done.stderr
+    assert "No passage shares a word with the question, so the answer is the model's own." in done.stdout
+    assert "Plain, no virtual tokens" in done.stdout
+    assert "boundary_rule" not in done.stderr
+
+
 def test_compare_shows_plain_and_tokens_and_plain_the_same_plain_answer(docs, llama_folder, tokens_file):
     asked = ("ask", QUESTION, "--docs", docs / "lakes.md", "--model", llama_folder, "--tokens", tokens_file)
     both = in_this_process(*asked, "--compare", "--k", 3)
@@ -317,6 +327,7 @@ def test_what_only_the_index_could_refuse_is_found_before_anything_is_embedded(t
         ([], ["--docs", "--index"]),
         (["--docs", "x", "--index", "y"], ["--docs", "--index"]),
         (["--index", "y", "--embedder", "dpr"], ["--embedder dpr", "'y'"]),
+        (["--docs", "x", "--max-new-tokens", "0"], ["max_new_tokens=0"]),
         (["--docs", "x", "--prompt", "nice"], ["'nice'", "paper, langchain"]),
         (["--docs", "x", "--prompt", "langchain", "--decoding", "rag-token"], ["--prompt langchain", "concat"]),
     ],

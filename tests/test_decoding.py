@@ -19,7 +19,15 @@ from spring_integrations import GenerationSettings, Passage, RagPrompt, SpringMo
 from spring_integrations.decoding import COSINE_TEMPERATURE, RagAnswer, RagDecoder, Seq2SeqModel, log_prior
 from spring_integrations.decoding.beams import BeamSettings, beam_search
 from spring_integrations.decoding.causal import causal_rows
-from spring_integrations.errors import BackboneError, DataError, PromptError, PromptTooLongError, SettingsError
+from spring_integrations.errors import (
+    ArgumentsError,
+    BackboneError,
+    BoundaryError,
+    DataError,
+    PromptError,
+    PromptTooLongError,
+    SettingsError,
+)
 
 METHODS = ("rag-token", "rag-sequence", "rag-sequence-fast")
 EVERYTHING = 2 * len(kit.ANSWERS)  # so many beams miss nothing
@@ -375,15 +383,57 @@ class TestStream:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("score", [None, math.nan, math.inf])
+    @pytest.mark.parametrize("score", [None, math.nan, math.inf, "1", True])
     def test_passages_need_finite_scores(self, spring_llama, score) -> None:
         passages = [PASSAGES[0], replace(PASSAGES[1], score=score)]
         with pytest.raises(DataError, match=r"passage 2 of 2 \('The river.*has the score"):
             RagDecoder(spring_llama).answer(QUESTION, passages)
 
     def test_no_passages(self, spring_llama) -> None:
-        with pytest.raises(DataError, match="0 passages to marginalise over"):
+        with pytest.raises(DataError, match="no passage was retrieved for this question"):
             RagDecoder(spring_llama).answer(QUESTION, [])
+
+    def test_texts_have_no_scores(self, spring_llama) -> None:
+        with pytest.raises(DataError, match=r"passage 1 of 1 \('Lima'…\) has the score None.*Passage\(text, score=…\)"):
+            RagDecoder(spring_llama).answer(QUESTION, ["Lima"])
+
+    def test_answers_that_are_no_list_of_texts(self, spring_llama) -> None:
+        rag = RagDecoder(spring_llama)
+        with pytest.raises(ArgumentsError, match=r"got the string 'abc'; give \['abc'\] for one"):
+            rag.log_likelihood(QUESTION, PASSAGES, "abc")
+        for call, wrong in ((rag.log_likelihood, [None]), (rag.trace, None)):
+            with pytest.raises(ArgumentsError, match="an answer must be a str, got NoneType None"):
+                call(QUESTION, PASSAGES, wrong)
+        with pytest.raises(ArgumentsError, match="takes a SpringModel or a Seq2SeqModel, got str 'demo'"):
+            RagDecoder("demo")
+
+    def test_an_answer_that_is_there_is_not_called_new_tokens(self, spring_llama) -> None:
+        calls = (
+            lambda: RagDecoder(spring_llama).trace(QUESTION, PASSAGES, "Lima " * 600),
+            lambda: spring_llama.score("Lima", ["Lima " * 600]),
+        )
+        for call in calls:
+            with pytest.raises(
+                (SettingsError, PromptTooLongError), match=r"an answer of .*shorten the answer"
+            ) as raised:
+                call()
+            assert "max_new_tokens" not in str(raised.value)
+
+    @pytest.mark.parametrize("boundaries", [(False, False), (True, False)])
+    def test_prompts_without_a_boundary_are_reported_as_the_model_says(self, spring_llama, caplog, boundaries) -> None:
+        texts = [p.text for p, has in zip(PASSAGES, boundaries, strict=False) if not has]
+
+        def write(passage: Passage, question: str) -> RagPrompt:
+            bare = RagPrompt(f"{passage.text} {question}", "", boundary=None)
+            return bare if passage.text in texts else RagPrompt.from_passages([passage], question)
+
+        rag = RagDecoder(spring_llama, write_prompt=write)
+        assert [rag.answer(QUESTION, PASSAGES[:2], max_new_tokens=1).k for _ in range(2)] == [0, 0]
+        assert caplog.text.count("no boundary between context and question was found") == 1
+        strict = RagDecoder(spring_llama.with_changes(on_missing_boundary="error"), write_prompt=write)
+        with pytest.raises(BoundaryError, match="no boundary between context and question"):
+            strict.answer(QUESTION, PASSAGES[:2], max_new_tokens=1)
+        assert strict.answer(QUESTION, PASSAGES[:2], k=0, max_new_tokens=1).k == 0
 
     def test_empty_question(self, spring_llama) -> None:
         with pytest.raises(PromptError, match="question is empty"):
@@ -398,6 +448,11 @@ class TestRefusals:
             RagDecoder(spring_llama, "rag")
         with pytest.raises(SettingsError, match="above 0, got 0"):
             RagDecoder(spring_llama, score_temperature=0)
+        with pytest.raises(SettingsError, match="above 0, got True"):
+            RagDecoder(spring_llama, score_temperature=True)
+        for penalty in ("a", None, math.nan, 1e9):
+            with pytest.raises(SettingsError, match="length_penalty must be a number from -10 to 10"):
+                RagDecoder(spring_llama, length_penalty=penalty)
 
     def test_a_passage_that_does_not_fit_is_left_out_with_a_warning(self, spring_llama, caplog) -> None:
         long = Passage("Lima " * 600, score=2.0)

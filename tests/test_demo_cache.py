@@ -126,6 +126,16 @@ def test_a_place_that_cannot_be_written_is_named_with_the_way_out(cache: Path) -
         make(Maker())
 
 
+def test_the_way_out_is_the_variable_that_says_where_the_cache_is(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.write_text("a file where the folder should be", encoding="utf-8")
+    monkeypatch.setenv("HF_ASSETS_CACHE", str(cache))
+    with pytest.raises(StorageError, match="The environment variable HF_ASSETS_CACHE puts it elsewhere"):
+        make(Maker())
+    assert not caplog.messages
+
+
 def test_a_disk_without_room_is_said_before_anything_is_written(cache: Path) -> None:
     maker = Maker()
     with pytest.raises(StorageError, match=r"needs 1000000000 MB, but the disk has \d+ MB left.*HF_HOME"):

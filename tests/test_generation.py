@@ -368,6 +368,11 @@ def test_masks_come_from_lengths() -> None:
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e-38, 1e-300])
+def test_a_temperature_that_no_logits_can_be_divided_by_is_greedy(spring_llama, temperature: float) -> None:
+    assert spring_llama.generate(PROMPTS[0], temperature=temperature) == spring_llama.generate(PROMPTS[0])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -397,7 +402,7 @@ def test_impossible_settings_are_named(spring_llama, settings, message) -> None:
 @pytest.mark.parametrize("length", [tiny_models.POSITIONS + 1, 10**9])
 def test_an_answer_has_to_fit_the_window(family: str, length: int, random_tokens) -> None:
     model = spring(family, random_tokens)
-    message = rf"max_new_tokens={length} is more than the {tiny_models.POSITIONS} positions of {model.name}; lower it"
+    message = rf"max_new_tokens={length} is more than the {tiny_models.POSITIONS} positions of {model.name}; lower"
     for ask in (
         lambda: model.generate("Lima", max_new_tokens=length),
         lambda: next(model.stream("Lima", max_new_tokens=length)),

@@ -129,6 +129,9 @@ def test_impossible_settings_are_refused(spring_llama: SpringModel, tmp_path: Pa
         SpringHFLLM(model=spring_llama, k=9)
     with pytest.raises(SettingsError, match="temperature"):
         SpringHFLLM(model=spring_llama, temperature=-1)
+    for wrong in ({"k": True}, {"k": "5"}, {"temperature": "0.5"}, {"seed": 1.5}):
+        with pytest.raises((TokenCountError, SettingsError), match=f"{next(iter(wrong))}="):
+            SpringHFLLM(model=spring_llama, **wrong)
     with pytest.raises(SettingsError, match="no model"):
         SpringHFLLM()
     with pytest.raises(SettingsError, match="loaded already, so dtype"):
@@ -264,6 +267,9 @@ def test_stop_is_honoured_everywhere(llm: SpringHFLLM) -> None:
     assert "".join(llm.stream(RAG, stop=[stop])) == kept
     assert asyncio.run(llm.ainvoke(RAG, stop=[stop])) == kept
     assert "".join(asyncio.run(_collect(llm.astream(RAG, stop=[stop])))) == kept
+    assert fielded.invoke(RAG) == kept
+    assert fielded.model_copy(update={"stop": stop}).invoke(RAG) == kept
+    fielded.stop = stop
     assert fielded.invoke(RAG) == kept
     assert fielded.invoke(RAG, stop=[whole[2:4]]) == whole[: min(whole.index(s) for s in (stop, whole[2:4]))]
     info = llm.generate([RAG], stop=[stop]).generations[0][0].generation_info

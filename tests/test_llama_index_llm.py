@@ -105,6 +105,9 @@ def test_rules_of_one_llm_do_not_reach_the_shared_model(spring: RecordingModel) 
     [
         ({"temprature": 1.0}, ValidationError, "temprature"),
         ({"k": 9}, TokenCountError, "n=8"),
+        ({"k": True}, TokenCountError, "k=True"),
+        ({"k": "5"}, TokenCountError, "k='5'"),
+        ({"temperature": "0.5"}, SettingsError, "temperature='0.5'"),
         ({"top_p": 2.0}, SettingsError, "top_p"),
         ({"on_missing_boundary": "shout"}, ValidationError, "shout"),
         ({"model_id": "some/model"}, SettingsError, "model_id"),

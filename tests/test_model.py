@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ import torch
 
 from spring_integrations import GenerationSettings, Passage, RagPrompt, SpringModel, SpringTokens
 from spring_integrations.errors import (
+    ArgumentsError,
     BackboneError,
     BoundaryError,
     MissingExtraError,
@@ -23,7 +28,7 @@ from spring_integrations.errors import (
     TokensError,
 )
 from spring_integrations.prompts import MARK
-from spring_integrations.runtime.backbone import fingerprint
+from spring_integrations.runtime.backbone import Backbone, fingerprint
 
 PASSAGES = [Passage("Lima is the capital of Peru.", score=2.0), Passage("The sea is long.", score=1.0)]
 QUESTION = "what is the capital of Peru?"
@@ -260,3 +265,38 @@ def test_half_a_surrogate_anywhere_is_read(spring_llama: SpringModel) -> None:
         assert list(spring_llama.stream(prompt, max_new_tokens=1))
     assert spring_llama.score("a", [half]) == spring_llama.score("a", [half.replace("\ud83d", "\ufffd")])
     assert spring_llama.count_tokens(half)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"k": 9}, TokenCountError, "n=8"),
+        ({"k": True}, TokenCountError, "k=True"),
+        ({"settings": {"max_new_tokens": 3}}, SettingsError, "settings must be a GenerationSettings, got dict"),
+        ({"context_cache": True}, SettingsError, "context_cache must be a ContextCache, got bool True"),
+        ({"boundary_rule": 5}, ArgumentsError, "boundary_rule must be a template or a regular expression, got int 5"),
+        ({"on_missing_boundary": "shout"}, SettingsError, "on_missing_boundary='shout'"),
+        ({"on_too_long": "cut"}, SettingsError, "on_too_long='cut'"),
+        ({"on_other_backbone": "maybe"}, SettingsError, "on_other_backbone='maybe'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_weights_are_read(
+    tokens_file: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict, error: type[Exception], message: str
+) -> None:
+    monkeypatch.setattr(Backbone, "load", lambda *_, **__: pytest.fail("reads weights"))
+    with pytest.raises(error, match=message):
+        SpringModel.from_pretrained("anything", tokens_file, **wrong)
+
+
+@pytest.mark.parametrize("model_id", [None, 5, ""])
+def test_a_model_id_is_a_text_or_a_path(model_id: object) -> None:
+    with pytest.raises(BackboneError, match="model_id must be a folder, a hub id or 'demo', got"):
+        SpringModel.from_pretrained(model_id)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_share_the_weights_and_nothing_is_pickled(spring_llama: SpringModel, copied: Callable) -> None:
+    again = copied(spring_llama.with_changes(k=3))
+    assert (again.k, again.frozen) == (3, spring_llama.frozen)
+    with pytest.raises(SettingsError, match="cannot be pickled; pickle how it was loaded, and load it again"):
+        pickle.dumps(again)

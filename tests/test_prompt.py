@@ -24,7 +24,7 @@ from llama_index.core.chat_engine.utils import get_prefix_messages_with_context
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, chat_prompts, default_prompts
 
 from spring_integrations import MARK, Passage, RagPrompt
-from spring_integrations.errors import PromptError
+from spring_integrations.errors import ArgumentsError, PromptError
 from spring_integrations.prompts import BoundaryRule, mark_last_turn, mark_passage, neutralize, remove_marks
 from spring_integrations.prompts.marks import START
 
@@ -327,6 +327,17 @@ class TestUserRules:
     def test_template_without_a_placeholder(self, rule):
         with pytest.raises(PromptError, match=r"needs \{context\} and after it \{question\}"):
             BoundaryRule.from_user(rule)
+
+    @pytest.mark.parametrize("context", ["{context}", "{context_str}", "{{context}}", "{{ context_str }}"])
+    @pytest.mark.parametrize("question", ["{question}", "{query_str}", "{query}", "{input}", "{{ question }}"])
+    def test_a_template_may_call_the_two_as_the_frameworks_do(self, context, question):
+        rule = BoundaryRule.from_user(f"Docs: {context}\nAsk: {question}")
+        parsed = RagPrompt.parse("Docs: a\nb\nAsk: me", rule)
+        assert (parsed.before, parsed.after, parsed.boundary) == ("Docs: a\nb\n", "Ask: me", "template")
+
+    def test_of_another_type(self):
+        with pytest.raises(ArgumentsError, match="must be a template or a regular expression, got int 5"):
+            BoundaryRule.from_user(5)
 
     def test_no_regular_expression(self):
         with pytest.raises(PromptError, match=r"boundary_rule '\(' is not a regular expression"):

@@ -23,6 +23,7 @@ from spring_integrations.errors import BackboneError, PromptTooLongError, Settin
 from spring_integrations.retrieval import PassageStore
 from spring_integrations.retrieval.dpr import DPREmbedder
 from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone, VirtualEmbedding
+from spring_integrations.tokens import TokensMetadata
 
 PASSAGES = (
     Passage("Lima is the capital of Peru.", id="p0", score=0.9),
@@ -269,6 +270,14 @@ class TestLoading:
             Seq2SeqModel(model, words, k=2)
         with pytest.raises(TokensError, match="d=7"):
             Seq2SeqModel(model, words, SpringTokens(torch.ones(2, 7)))
+
+    def test_tokens_of_another_backbone_are_told(self, caplog) -> None:
+        model, words = build("t5")
+        other = SpringTokens(torch.ones(2, tiny_models.WIDTH), TokensMetadata(backbone="bart", fingerprint="other"))
+        Seq2SeqModel(model, words, other)
+        assert "were trained for bart, not for" in caplog.text
+        with pytest.raises(TokensError, match="were trained for bart"):
+            Seq2SeqModel(model, words, other, on_other_backbone="error")
 
     def test_a_decoder_without_a_start(self) -> None:
         model, words = build("t5")

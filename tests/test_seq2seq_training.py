@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -165,3 +166,14 @@ def test_a_model_is_loaded_as_what_it_is(llama_folder: Path, tmp_path: Path) -> 
     shared.model.save_pretrained(tmp_path)
     shared.tokenizer.save_pretrained(tmp_path)
     assert type(load_backbone(str(tmp_path))) is Seq2SeqBackbone
+
+
+@every_kind
+def test_a_validation_that_the_decoder_has_no_room_for_is_refused_before_the_first_step(
+    kind: str, tmp_path: Path
+) -> None:
+    backbone = build(kind)
+    config = dataclasses.replace(CONFIG, max_new_tokens=backbone.window)
+    with pytest.raises(SettingsError, match=f"max_new_tokens={backbone.window} is more than the"):
+        train(backbone, EXAMPLES, config, tmp_path, validation=EXAMPLES)
+    assert not list(tmp_path.glob("checkpoint-*"))

@@ -426,6 +426,7 @@ def test_validation_measures_the_plain_backbone_once_beside_what_is_trained(
     assert 0 < result.metrics["plain_em"] < 100
     lines = [message for message in caplog.messages if message.startswith("validation at step")]
     assert sum("k = 0" in line for line in lines) == sum("trained" in line for line in lines) >= 2
+    assert all(re.search(r": em [\d.]+, f1 [\d.]+, contains [\d.]+$", line) for line in lines)
 
 
 def test_a_short_run_has_a_curve(tmp_path: Path) -> None:
@@ -526,6 +527,19 @@ def test_an_entry_that_is_no_example_is_refused(tmp_path: Path, which: str) -> N
     backbone = Backbone(*tiny_models.build("llama"))
     with pytest.raises(DataError, match=rf"{which}\[1\] is a dict, not an Example; make one, or read a file"):
         train(backbone, given["examples"], CONFIG, tmp_path, validation=given["validation"])
+
+
+@pytest.mark.parametrize("which", ["examples", "validation"])
+def test_virtual_tokens_are_not_trained_without_passages(tmp_path: Path, which: str) -> None:
+    given = {"examples": EXAMPLES, "validation": ()} | {which: [EXAMPLES[0], Example("why?", ("so",), ())]}
+    backbone = Backbone(*tiny_models.build("llama"))
+    with pytest.raises(DataError, match=rf"{which}\[1\] \('why\?'\) has no passages; retrieve some"):
+        train(backbone, given["examples"], CONFIG, tmp_path, validation=given["validation"])
+
+
+def test_a_start_text_of_half_a_surrogate_pair_is_a_start(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, init_text="read\ud800 this", epochs=1)
+    assert train(Backbone(*tiny_models.build("llama")), EXAMPLES, config, tmp_path).path.is_file()
 
 
 def test_a_backbone_in_use_is_not_trained_on(spring_llama: SpringModel, tmp_path: Path) -> None:

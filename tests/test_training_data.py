@@ -289,6 +289,14 @@ def test_impossible_input_is_refused(tmp_path: Path) -> None:
         ExampleFiles([write(tmp_path / "one.jsonl", GOOD)])[1]
 
 
+def test_half_a_surrogate_pair_in_an_example_is_replaced_as_in_files() -> None:
+    example = Example("q\ud800?", ("a\ud800",), ("\ud83d\ude00 p\udfff",))
+    assert (example.question, example.targets, example.passages) == ("q\ufffd?", ("a\ufffd",), ("😀 p\ufffd",))
+    for question in (None, " ", 3):
+        with pytest.raises(DataError, match=f"question must be a text that is not empty, got question={question!r}"):
+            Example(question, ("a",), ())
+
+
 def test_weights_that_leave_a_file_out_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = [named(tmp_path, name, 3) for name in "ab"]
     TrainingSet(ExampleFiles(files, weights=[1, 0.5]), TrainConfig())
@@ -316,6 +324,11 @@ def test_weights_that_leave_a_file_out_are_named(tmp_path: Path, caplog: pytest.
         ({"precision": "int4"}, "precision='int4' is not one of 'bf16', 'fp16'"),
         ({"warmup_ratio": 1.5}, "warmup_ratio must be from 0 to below 1"),
         ({"method": "lora", "k_samples": 2}, "k_samples=2 needs method='spring'"),
+        ({"method": "spring-fixed", "k_draw": "log-uniform"}, "k_draw='log-uniform' has nothing to do for method="),
+        ({"method": "lora", "init": "tokens"}, "init='tokens' has nothing to do for method='lora'; leave it out"),
+        ({"method": "prefix", "init": "vocabulary"}, "init='vocabulary' has nothing to do"),
+        ({"method": "spring", "lora_rank": 4}, "lora_rank=4 has nothing to do"),
+        ({"init": "vocabulary", "init_text": "Read."}, "init_text='Read.' needs init='text', got init='vocabulary'"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict, message: str) -> None:

@@ -60,10 +60,13 @@ def ask(
     from spring_integrations.retrieval import IndexFolder, read_passages
     from spring_integrations.retrieval.bm25 import check_top
     from spring_integrations.retrieval.readers.files import check_corpus
+    from spring_integrations.runtime.settings import GenerationSettings
 
     started = time.perf_counter()
     check_question(question)
     check_top(top)
+    settings: dict[str, Any] = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    GenerationSettings(**settings)  # checks
     if plain and (compare or k):
         other = "--compare, which answers without them too" if compare else f"--k {k}"
         msg = f"--plain, which uses no virtual tokens, cannot go with {other}; leave out one of the two"
@@ -104,8 +107,10 @@ def ask(
             opened = folder.open()
     with working("Searching"):
         found = opened.search(question, top)
-    settings = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
     ready = time.perf_counter() - started
+    if not found:
+        decoding, plain, compare = "concat", True, False
+        out.print("\nNo passage shares a word with the question, so the answer is the model's own.", style="dim")
     for wanted in (0, spring.k) if compare else (0 if plain else spring.k,):
         out.print(f"\n{label(wanted)}", style="bold")
         with working("Answering", spinner=False):

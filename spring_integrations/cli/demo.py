@@ -144,9 +144,11 @@ def _show(question: DemoQuestion, plain: Any, boosted: Any, *, picture: bool) ->
 
 
 def _print_swap(spring: SpringModel) -> None:
+    from spring_integrations.demo.model import HUB_ID
+
     out.print("\nA chain as people write it. One line changes:", style="bold")
     out.print(CHAIN, style="dim", end="")
-    out.print(f'- llm = HuggingFacePipeline.from_model_id("{spring.name}", …)', style="red")
+    out.print(f'- llm = HuggingFacePipeline.from_model_id("{HUB_ID}", …)', style="red")
     out.print(f'+ llm = SpringHFLLM("{spring.name}")', style="green", end="")
     out.print(f"    # the same weights, and {spring.k} virtual tokens; k = 0 is the plain model", style="dim")
 

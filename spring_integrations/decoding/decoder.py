@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import Tensor
 
-from spring_integrations._choices import check_choice
+from spring_integrations._choices import check_choice, is_number
+from spring_integrations._once import Once
 from spring_integrations.decoding import rag_sequence, rag_token
 from spring_integrations.decoding.answer import Asked, RagAnswer, answer_of_sequence, answer_of_tokens
 from spring_integrations.decoding.beams import BeamSettings
@@ -26,20 +27,28 @@ from spring_integrations.decoding.posterior import (
 )
 from spring_integrations.decoding.rows import Rows
 from spring_integrations.decoding.seq2seq import seq2seq_rows
-from spring_integrations.errors import PromptError, PromptTooLongError, SettingsError
+from spring_integrations.errors import ArgumentsError, PromptError, PromptTooLongError, SettingsError
 from spring_integrations.passages import Passage
-from spring_integrations.prompts import RagPrompt, check_passages, check_question
+from spring_integrations.prompts import (
+    OnMissingBoundary,
+    RagPrompt,
+    check_answers,
+    check_passages,
+    check_question,
+    report_missing,
+)
 from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone
 from spring_integrations.runtime.detokenize import Completion, Reader, Stream
 from spring_integrations.runtime.fitting import fit
 from spring_integrations.runtime.model import OnTooLong
-from spring_integrations.runtime.room import check_answer_fits, check_beams_fit
+from spring_integrations.runtime.room import AnswerRoom, check_answer_fits, check_beams_fit
 from spring_integrations.runtime.settings import GenerationSettings
 from spring_integrations.tokens import SpringTokens, resolve_k
 
 log = logging.getLogger(__name__)
 
 Decoding = Literal["rag-token", "rag-sequence", "rag-sequence-fast"]
+_MAX_LENGTH_PENALTY = 10
 WritePrompt = Callable[[Passage, str], RagPrompt]
 
 
@@ -49,6 +58,7 @@ class RagModel(Protocol):
     tokens: SpringTokens | None
     k: int
     settings: GenerationSettings
+    on_missing_boundary: OnMissingBoundary
     on_too_long: OnTooLong
 
     @property
@@ -121,16 +131,25 @@ class RagDecoder:
             length_penalty: beams rank answers by log-probability / length**length_penalty; 0, as in
                 the paper, does not normalise.
             write_prompt: writes the prompt of a passage and a question; None is the model's own
-                format. What the prompts have in common at their start runs once; without a boundary
-                they get no virtual tokens.
+                format. What the prompts have in common at their start runs once; if one has no
+                boundary, all get no virtual tokens, and `on_missing_boundary` of the model says what then.
 
         Raises:
-            SettingsError: for an unknown method or a temperature that is not above 0.
+            SettingsError: for an unknown method, a temperature that is not above 0, or a length penalty that is no
+                number from -10 to 10.
+            ArgumentsError: if the model is none of the two.
         """
+        if not hasattr(model, "frozen"):
+            msg = f"RagDecoder takes a SpringModel or a Seq2SeqModel, got {type(model).__name__} {model!r}"
+            raise ArgumentsError(msg)
+        if not is_number(length_penalty, int | float) or not abs(length_penalty) <= _MAX_LENGTH_PENALTY:
+            msg = f"length_penalty must be a number from -10 to 10, got length_penalty={length_penalty!r}"
+            raise SettingsError(msg)
         self.model = model
         self.method: Decoding = check_choice("method", method, Decoding)
         self.score_temperature = check_temperature(score_temperature)
         self.length_penalty = length_penalty
+        self._once = Once()
         self._write_prompt = write_prompt or (lambda passage, question: model.prompt([passage], question))
 
     def answer(self, question: str, passages: Sequence[Passage], *, k: int | None = None, **settings: Any) -> RagAnswer:
@@ -169,7 +188,7 @@ class RagDecoder:
         """
         wanted = self.model.settings.with_changes(settings)
         self._check(wanted)
-        asked = self._ask(question, passages, k, wanted.max_new_tokens)
+        asked = self._ask(question, passages, k, AnswerRoom(wanted.max_new_tokens))
         return self._pieces(asked, wanted)
 
     def log_likelihood(
@@ -190,10 +209,14 @@ class RagDecoder:
                 makes one.
             k: virtual tokens to use; None means the model's k.
             add_eos: score the end of the answer too.
+
+        Raises:
+            ArgumentsError: if `answers` is a string, and as `answer` does.
+            PromptError, PromptTooLongError, DataError, TokenCountError: as `answer` does.
         """
         backbone = self.model.frozen
-        targets = [_target(backbone, answer, add_eos) for answer in answers]
-        asked = self._ask(question, passages, k, max(map(len, targets), default=0))
+        targets = [_target(backbone, answer, add_eos) for answer in check_answers(answers)]
+        asked = self._ask(question, passages, k, AnswerRoom.of_given(targets))
         rows = _rows(backbone, asked)
         count = len(asked.passages)
         scored = [(z, ids) for ids in targets if ids for z in range(count)]
@@ -218,11 +241,12 @@ class RagDecoder:
             PromptTooLongError, DataError, TokenCountError, ArgumentsError: as `answer` does.
         """
         backbone = self.model.frozen
+        (answer,) = check_answers([answer])
         ids = _target(backbone, answer, add_eos=False)
         if not ids:
             msg = f"the answer {answer!r} is empty, so that it comes from no passage"
             raise PromptError(msg)
-        asked = self._ask(question, passages, k, len(ids))
+        asked = self._ask(question, passages, k, AnswerRoom.of_given([ids]))
         count = len(asked.passages)
         scores = torch.stack(_rows(backbone, asked).score(range(count), [ids] * count))
         completion = Completion(answer, len(ids), "stop")
@@ -241,24 +265,28 @@ class RagDecoder:
             msg = f"{self.method} does not sample (temperature={settings.temperature}); use rag-token or temperature=0"
             raise SettingsError(msg)
 
-    def _ask(self, question: str, passages: Sequence[Passage], k: int | None, new_tokens: int) -> Asked:
+    def _ask(self, question: str, passages: Sequence[Passage], k: int | None, answer: AnswerRoom) -> Asked:
         check_passages(passages, question, "answer(question, passages)")
         check_question(question)
         scores = passage_scores(passages)
         model = self.model
         prompts = [self._write_prompt(passage, question).without_marks() for passage in passages]
         count = model.k if k is None else resolve_k(model.tokens, k)
-        virtual = model.frozen.virtual_ids(model.tokens, count if all(p.boundary is not None for p in prompts) else 0)
-        check_answer_fits(model.frozen, new_tokens)
+        missing = [prompt for prompt in prompts if prompt.boundary is None]
+        if count and missing:
+            count = 0
+            report_missing(missing[0], model.on_missing_boundary, self._once)
+        virtual = model.frozen.virtual_ids(model.tokens, count)
+        check_answer_fits(model.frozen, answer)
         # An encoder's window holds the prompt alone.
-        room = 0 if isinstance(model.frozen, Seq2SeqBackbone) else new_tokens
+        room = 0 if isinstance(model.frozen, Seq2SeqBackbone) else answer.tokens
         encoded = {
             i: fitted.ids
             for i, prompt in enumerate(prompts)
             if (fitted := fit(model.frozen, prompt, virtual, room, "error"))
         }
         fitting = list(encoded)
-        self._report_left_out(len(passages) - len(fitting), len(passages), model.window - room, new_tokens)
+        self._report_left_out(len(passages) - len(fitting), len(passages), model.window - room, answer)
         kept = torch.tensor([scores[i] for i in fitting], dtype=torch.float64)
         return Asked(
             passages=tuple(passages[i] for i in fitting),
@@ -269,16 +297,16 @@ class RagDecoder:
             dropped=len(passages) - len(fitting),
         )
 
-    def _report_left_out(self, left_out: int, count: int, limit: int, new_tokens: int) -> None:
+    def _report_left_out(self, left_out: int, count: int, limit: int, answer: AnswerRoom) -> None:
         if not left_out:
             return
         model = self.model
         msg = (
             f"{left_out} of {count} passages make a prompt longer than the {limit} tokens that {model.frozen.name} has "
-            f"room for (window {model.window}, new tokens {new_tokens})"
+            f"room for (window {model.window}, {answer})"
         )
         if left_out == count or model.on_too_long == "error":
-            msg += "; shorten the passages or the question, or lower max_new_tokens"
+            msg += f"; shorten the passages or the question, or {answer.advice}"
             raise PromptTooLongError(msg)
         log.warning("%s: left them out", msg)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from spring_integrations._choices import is_number
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.passages import Passage
 
@@ -30,16 +32,19 @@ def passage_scores(passages: Sequence[Passage]) -> list[float]:
     Raises:
         DataError: for no passages or more than 50, or a score that is missing or not finite.
     """
-    if not 1 <= len(passages) <= MAX_PASSAGES:
+    if not passages:
+        msg = "no passage was retrieved for this question, so there is nothing to marginalise over"
+        raise DataError(msg)
+    if len(passages) > MAX_PASSAGES:
         msg = f"{len(passages)} passages to marginalise over, but it takes 1 to {MAX_PASSAGES}; set the retriever's k"
         raise DataError(msg)
     scores = []
     for number, passage in enumerate(passages, 1):
-        score = passage.score
-        if score is None or not math.isfinite(score):
+        text, score = (passage.text, passage.score) if isinstance(passage, Passage) else (passage, None)
+        if score is None or not is_number(score, Real) or not math.isfinite(score):
             msg = (
-                f"passage {number} of {len(passages)} ({passage.text[:60]!r}…) has the score {score}; p(passage | "
-                "question) is computed from the retriever's scores, so each passage needs a finite number"
+                f"passage {number} of {len(passages)} ({text[:60]!r}…) has the score {score!r}; p(passage | question) "
+                "is computed from the retriever's scores, so each needs a finite number: Passage(text, score=…)"
             )
             raise DataError(msg)
         scores.append(float(score))
@@ -48,7 +53,7 @@ def passage_scores(passages: Sequence[Passage]) -> list[float]:
 
 def check_temperature(temperature: ScoreTemperature) -> ScoreTemperature:
     """Returns the temperature; raises SettingsError unless it is "auto" or a finite number above 0."""
-    if temperature != AUTO and not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
+    if temperature != AUTO and not (is_number(temperature, int | float) and 0 < temperature < math.inf):
         msg = f"the temperature of the passages' scores must be 'auto' or above 0, got {temperature!r}"
         raise SettingsError(msg)
     return temperature

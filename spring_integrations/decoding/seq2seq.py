@@ -16,11 +16,12 @@ from spring_integrations._renamed import Renamed
 from spring_integrations.decoding.rows import Rows, State, check_forkable
 from spring_integrations.errors import SettingsError
 from spring_integrations.passages import Passage
-from spring_integrations.prompts import RagPrompt
+from spring_integrations.prompts import OnMissingBoundary, RagPrompt
 from spring_integrations.runtime.backbone import Seq2SeqBackbone
 from spring_integrations.runtime.batching import input_device, pad
 from spring_integrations.runtime.loading import LoadArguments
 from spring_integrations.runtime.model import OnTooLong
+from spring_integrations.runtime.same_backbone import OnOtherBackbone, check_same_backbone
 from spring_integrations.runtime.settings import GenerationSettings
 from spring_integrations.tokens import SpringTokens, resolve_k
 
@@ -73,7 +74,9 @@ class Seq2SeqModel:
         *,
         k: int | None = None,
         settings: GenerationSettings | None = None,
+        on_missing_boundary: OnMissingBoundary = "once",
         on_too_long: OnTooLong = "warn",
+        on_other_backbone: OnOtherBackbone = "warn",
     ) -> None:
         """Puts tokens on loaded transformers objects, or on a backbone shared with other models.
 
@@ -83,11 +86,13 @@ class Seq2SeqModel:
             tokens: the virtual tokens; None is the plain backbone.
             k: virtual tokens to use unless a call says otherwise; None means all.
             settings: generation settings unless a call says otherwise.
+            on_missing_boundary: what to do with a prompt without a boundary, as in `SpringModel`.
             on_too_long: warn when a passage is left out because its prompt is too long, or raise.
+            on_other_backbone: what to do when the tokens name another backbone.
 
         Raises:
             BackboneError: if the model is not an encoder-decoder.
-            SettingsError: if the tokenizer is missing, or `on_too_long` is neither.
+            SettingsError: if the tokenizer is missing, or for a word that is not one of a setting's choices.
             TokensError: if the tokens do not fit the backbone.
             TokenCountError: if k is outside 0…n.
         """
@@ -99,9 +104,14 @@ class Seq2SeqModel:
         self.frozen = backbone
         self.tokens = tokens
         self.settings = settings or GenerationSettings()
+        self.on_missing_boundary: OnMissingBoundary = check_choice(
+            "on_missing_boundary", on_missing_boundary, OnMissingBoundary
+        )
         self.on_too_long: OnTooLong = check_choice("on_too_long", on_too_long, OnTooLong)
+        check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
         self.k = resolve_k(tokens, k)
         if tokens is not None:
+            check_same_backbone(backbone, tokens, on_other_backbone)
             backbone.attach(tokens)
 
     @classmethod
@@ -112,7 +122,9 @@ class Seq2SeqModel:
         *,
         k: int | None = None,
         settings: GenerationSettings | None = None,
+        on_missing_boundary: OnMissingBoundary = "once",
         on_too_long: OnTooLong = "warn",
+        on_other_backbone: OnOtherBackbone = "warn",
         **loading: Unpack[LoadArguments],
     ) -> Seq2SeqModel:
         """Loads an encoder-decoder (a local folder or a hub id) and its tokens.
@@ -122,7 +134,9 @@ class Seq2SeqModel:
             tokens_path: its tokens; None is the plain backbone.
             k: virtual tokens to use unless a call says otherwise; None means all.
             settings: generation settings unless a call says otherwise.
+            on_missing_boundary: what to do with a prompt without a boundary.
             on_too_long: warn when a passage is left out because its prompt is too long, or raise.
+            on_other_backbone: what to do when the tokens name another backbone.
             loading: fields of `LoadOptions`.
 
         Raises:
@@ -131,7 +145,15 @@ class Seq2SeqModel:
         """
         tokens = None if tokens_path is None else SpringTokens.load(tokens_path)
         backbone = Seq2SeqBackbone.load(model_id, **loading)
-        return cls(backbone, tokens=tokens, k=k, settings=settings, on_too_long=on_too_long)
+        return cls(
+            backbone,
+            tokens=tokens,
+            k=k,
+            settings=settings,
+            on_missing_boundary=on_missing_boundary,
+            on_too_long=on_too_long,
+            on_other_backbone=on_other_backbone,
+        )
 
     @property
     def window(self) -> int:

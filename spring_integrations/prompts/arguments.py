@@ -49,6 +49,21 @@ def check_passages(passages: Sequence[Passage | str], question: str, call: str) 
     raise ArgumentsError(msg)
 
 
+def check_answers(answers: Any) -> list[str]:
+    """Returns answers to be scored as a list.
+
+    Args:
+        answers: what was given.
+
+    Raises:
+        ArgumentsError: if they are one string, which would be taken letter by letter, or no strings.
+    """
+    if isinstance(answers, str):
+        msg = f"answers must be a list of strings, got the string {answers!r}; give [{answers!r}] for one"
+        raise ArgumentsError(msg)
+    return _list_of(answers, (str,), "an answer")
+
+
 def check_prompts(prompts: Any, kinds: tuple[type, ...]) -> list[Any]:
     """Returns prompts as a list: one prompt, or an iterable of them.
 
@@ -59,16 +74,18 @@ def check_prompts(prompts: Any, kinds: tuple[type, ...]) -> list[Any]:
     Raises:
         ArgumentsError: if one of them is none of these.
     """
-    if isinstance(prompts, kinds):
-        return [prompts]
+    return [prompts] if isinstance(prompts, kinds) else _list_of(prompts, kinds, "a prompt")
+
+
+def _list_of(given: Any, kinds: tuple[type, ...], what: str) -> list[Any]:
     names = " or a ".join(kind.__name__ for kind in kinds)
-    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes | bytearray | Mapping):
-        msg = f"a prompt must be a {names}, got {_shown(prompts)}"
+    if not isinstance(given, Iterable) or isinstance(given, bytes | bytearray | Mapping):
+        msg = f"{what} must be a {names}, got {_shown(given)}"
         raise ArgumentsError(msg)
-    listed = list(prompts)
-    for number, prompt in enumerate(listed, 1):
-        if not isinstance(prompt, kinds):
-            msg = f"a prompt must be a {names}, got {_shown(prompt)} as number {number} of {len(listed)}"
+    listed = list(given)
+    for number, one in enumerate(listed, 1):
+        if not isinstance(one, kinds):
+            msg = f"{what} must be a {names}, got {_shown(one)} as number {number} of {len(listed)}"
             raise ArgumentsError(msg)
     return listed
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spring_integrations.errors import PromptError
+from spring_integrations.errors import ArgumentsError, PromptError
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,25 @@ class BoundaryRule:
     def from_user(cls, rule: str | re.Pattern[str] | BoundaryRule) -> BoundaryRule:
         """Makes a rule from a template with `{context}` and `{question}`, or a regular expression.
 
-        In a template the tokens go to the start of the line that holds `{question}`; in a regular
-        expression to the start of its group `q`, or of the whole match if there is no such group.
-        An expression that backtracks over a long context (several `.*`) can be slow on hostile
+        A template may call them as LangChain and LlamaIndex do: `{context_str}`, and `{input}`, `{query}` or
+        `{query_str}`, in single or double braces. In a template the tokens go to the start of the line that holds
+        the question; in a regular expression to the start of its group `q`, or of the whole match if there is no
+        such group. An expression that backtracks over a long context (several `.*`) can be slow on hostile
         passages; a template is not.
 
         Raises:
             PromptError: if the template lacks a placeholder or the expression does not compile.
+            ArgumentsError: if it is of another type.
         """
         if isinstance(rule, BoundaryRule):
             return rule
-        if isinstance(rule, str) and ("{context}" in rule or "{question}" in rule):
-            return TemplateRule.read(rule)
+        if not isinstance(rule, str | re.Pattern):
+            msg = f"boundary_rule must be a template or a regular expression, got {type(rule).__name__} {rule!r}"
+            raise ArgumentsError(msg)
+        if isinstance(rule, str):
+            template = _QUESTION.sub("{question}", _CONTEXT.sub("{context}", rule))
+            if "{context}" in template or "{question}" in template:
+                return TemplateRule.read(template)
         try:
             return cls("pattern", re.compile(rule))
         except re.error as error:
@@ -115,6 +122,8 @@ class TemplateRule(BoundaryRule):
 
 
 _PLACEHOLDER = re.compile(r"\{\w+\}")
+_CONTEXT = re.compile(r"\{(?:context|context_str|\{ ?(?:context|context_str) ?\})\}")
+_QUESTION = re.compile(r"\{(?:question|query|query_str|input|\{ ?(?:question|query|query_str|input) ?\})\}")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -180,7 +181,11 @@ class Backbone:
                 message names the id and the way out.
             SettingsError: for an unknown option, or an impossible dtype.
         """
+        if not isinstance(model_id, str | os.PathLike) or not str(model_id):
+            msg = f"model_id must be a folder, a hub id or 'demo', got {type(model_id).__name__} {model_id!r}"
+            raise BackboneError(msg)
         options = LoadOptions.of(loading)
+        model_id = os.fspath(model_id)
         named = named_model(model_id)
         source = str(named.folder() if named else Path(model_id).expanduser())
         try:

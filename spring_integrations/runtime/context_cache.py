@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
+from spring_integrations._choices import is_number
 from spring_integrations.errors import SettingsError
 from spring_integrations.runtime.backbone import Backbone
 from spring_integrations.runtime.batching import (
@@ -57,10 +58,10 @@ class ContextCache:
         """Makes an empty cache.
 
         Raises:
-            SettingsError: if `max_bytes` is below 1.
+            SettingsError: if `max_bytes` is no number of at least 1.
         """
-        if max_bytes < 1:
-            msg = f"max_bytes={max_bytes} holds no context; give a number above 0, or use no cache"
+        if not is_number(max_bytes, int | float) or not max_bytes >= 1:
+            msg = f"max_bytes={max_bytes!r} holds no context; give a number above 0, or use no cache"
             raise SettingsError(msg)
         self.max_bytes = max_bytes
         self.hits = 0

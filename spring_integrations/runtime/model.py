@@ -13,12 +13,13 @@ from typing_extensions import Unpack
 from spring_integrations._choices import check_choice
 from spring_integrations._once import Once
 from spring_integrations._renamed import Renamed, renamed
-from spring_integrations.errors import ArgumentsError, BackboneError, PromptTooLongError, SettingsError
+from spring_integrations.errors import BackboneError, PromptTooLongError, SettingsError
 from spring_integrations.passages import Passage
 from spring_integrations.prompts import (
     BoundaryRule,
     OnMissingBoundary,
     RagPrompt,
+    check_answers,
     check_prompts,
     check_question,
     report_missing,
@@ -31,7 +32,7 @@ from spring_integrations.runtime.fitting import fit
 from spring_integrations.runtime.loading import LoadArguments
 from spring_integrations.runtime.named import named_model
 from spring_integrations.runtime.result import Encoded, Generation, result, results
-from spring_integrations.runtime.room import check_answer_fits
+from spring_integrations.runtime.room import AnswerRoom, check_answer_fits
 from spring_integrations.runtime.same_backbone import OnOtherBackbone, check_same_backbone
 from spring_integrations.runtime.settings import GenerationSettings
 from spring_integrations.tokens import SpringTokens, resolve_k
@@ -94,7 +95,8 @@ class SpringModel:
             context_cache: keeps contexts for other questions, another k and k=0 (how exact: `ContextCache`).
 
         Raises:
-            SettingsError: if the tokenizer is missing, or for a word that is not one of a setting's choices.
+            SettingsError: if the tokenizer is missing, for a word that is not one of a setting's choices, or for
+                settings and a cache of another type.
             BackboneError: if the model is an encoder-decoder.
             TokensError: if the tokens do not fit the backbone.
             TokenCountError: if k is outside 0…n.
@@ -107,10 +109,11 @@ class SpringModel:
         elif isinstance(backbone, Seq2SeqBackbone):
             msg = f"{backbone.name} is an encoder-decoder; spring_integrations.decoding.Seq2SeqModel takes it"
             raise BackboneError(msg)
+        _check_kinds(settings, context_cache)
         self._backbone = backbone
         self.tokens = tokens
         self.settings = settings or GenerationSettings()
-        self.boundary_rule = BoundaryRule.from_user(boundary_rule) if boundary_rule else None
+        self.boundary_rule = None if boundary_rule in (None, "") else BoundaryRule.from_user(boundary_rule)
         self.on_missing_boundary = check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
         self.on_too_long = check_choice("on_too_long", on_too_long, OnTooLong)
         check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
@@ -156,12 +159,21 @@ class SpringModel:
         Raises:
             BackboneError: if the backbone cannot be loaded.
             TokensError: if the tokens cannot be loaded or do not fit.
-            SettingsError: for an unknown option, or an impossible dtype.
+            TokenCountError: if k is outside 0…n.
+            SettingsError: for an unknown option, an impossible dtype, a word that is not one of a setting's choices, or
+                settings and a cache of another type.
         """
         loaded_with = {"model_id": model_id, "tokens_path": tokens_path, **loading}
         if tokens_path is None and (named := named_model(model_id)):
             tokens_path = named.tokens
         tokens = None if tokens_path is None else SpringTokens.load(tokens_path)
+        # What is wrong is said now, and not after the weights are read.
+        resolve_k(tokens, k)
+        _check_kinds(settings, context_cache)
+        boundary_rule = None if boundary_rule in (None, "") else BoundaryRule.from_user(boundary_rule)
+        check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
+        check_choice("on_too_long", on_too_long, OnTooLong)
+        check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
         backbone = Backbone.load(model_id, **loading)
         model = cls(
             backbone,
@@ -229,6 +241,19 @@ class SpringModel:
         if "tokens" not in changes:
             changed._once = self._once
         return changed
+
+    def __copy__(self) -> SpringModel:
+        """Returns another model on the same weights."""
+        return self.with_changes()
+
+    def __deepcopy__(self, memo: Any) -> SpringModel:
+        """Returns another model on the same weights, which no copy is made of."""
+        return self.with_changes()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Raises SettingsError: weights are not pickled."""
+        msg = f"a SpringModel ({self.name}) cannot be pickled; pickle how it was loaded, and load it again"
+        raise SettingsError(msg)
 
     def detach(self) -> None:
         """Restores the backbone's own embedding module; this model is the plain backbone then."""
@@ -303,13 +328,10 @@ class SpringModel:
             PromptError: as `generate`.
             TokenCountError: if k is outside 0…n.
         """
-        if isinstance(answers, str):
-            msg = f"answers must be a list of strings, got the string {answers!r}; give [{answers!r}] for one"
-            raise ArgumentsError(msg)
-        ids = [self._backbone.text_ids(answer) for answer in check_prompts(answers, (str,))]
+        ids = [self._backbone.text_ids(answer) for answer in check_answers(answers)]
         if add_eos:
             ids = [i + self._backbone.eos_ids[:1] for i in ids]
-        encoded = self._encode(prompt, k, max((len(i) for i in ids), default=0))
+        encoded = self._encode(prompt, k, AnswerRoom.of_given(ids))
         return generation.score(self._backbone, [encoded.ids] * len(ids), ids)
 
     def count_tokens(self, text: str) -> int:
@@ -321,15 +343,16 @@ class SpringModel:
     ) -> tuple[list[Encoded], GenerationSettings]:
         """Returns what the model reads for each prompt, and the settings of a call."""
         wanted = self.settings.with_changes(settings)
-        check_answer_fits(self._backbone, wanted.max_new_tokens)
-        return [self._encode(p, k, wanted.max_new_tokens) for p in prompts], wanted
+        room = AnswerRoom(wanted.max_new_tokens)
+        check_answer_fits(self._backbone, room)
+        return [self._encode(p, k, room) for p in prompts], wanted
 
     def _complete(self, encoded: Sequence[Encoded], settings: GenerationSettings) -> list[Completion]:
         """Returns what is written after each prompt."""
         rows, contexts = [e.ids for e in encoded], [e.context for e in encoded]
         return waiting.generate(self._backbone, rows, settings, contexts=contexts, cache=self.context_cache)
 
-    def _encode(self, prompt: str | RagPrompt, k: int | None, room: int) -> Encoded:
+    def _encode(self, prompt: str | RagPrompt, k: int | None, room: AnswerRoom) -> Encoded:
         (prompt,) = check_prompts([prompt], (str, RagPrompt))
         parsed = RagPrompt.parse(prompt, self.boundary_rule) if isinstance(prompt, str) else prompt.without_marks()
         check_question(parsed.text)
@@ -338,7 +361,7 @@ class SpringModel:
             count = 0
             report_missing(parsed, self.on_missing_boundary, self._once)
         virtual = self._backbone.virtual_ids(self.tokens, count)
-        fitted = fit(self._backbone, parsed, virtual, room, "error" if self.on_too_long == "error" else "drop")
+        fitted = fit(self._backbone, parsed, virtual, room.tokens, "error" if self.on_too_long == "error" else "drop")
         if fitted is None:
             raise PromptTooLongError(self._too_long(parsed, virtual, room))
         if fitted.dropped:
@@ -357,14 +380,23 @@ class SpringModel:
             ids = self._backbone.encode(prompt, virtual := range(-1, 0))  # no other id is negative
         return ids[: ids.index(virtual[0])]
 
-    def _too_long(self, prompt: RagPrompt, virtual: range, room: int) -> str:
+    def _too_long(self, prompt: RagPrompt, virtual: range, room: AnswerRoom) -> str:
         if self.on_too_long == "warn":
             prompt = prompt.with_passages(1)
         return (
             f"the prompt has {len(self._backbone.encode(prompt, virtual))} tokens (k={len(virtual)} virtual ones "
-            f"included) and max_new_tokens={room}, together more than the {self.window} positions of {self.name}; "
-            "shorten the question or the passages, retrieve fewer of them, or lower max_new_tokens"
+            f"included) and {room}, together more than the {self.window} positions of {self.name}; "
+            f"shorten the question or the passages, retrieve fewer of them, or {room.advice}"
         )
+
+
+def _check_kinds(settings: Any, context_cache: Any) -> None:
+    """Raises SettingsError for settings or a cache of another type."""
+    given = {"settings": (settings, GenerationSettings), "context_cache": (context_cache, ContextCache)}
+    for name, (value, kind) in given.items():
+        if value is not None and not isinstance(value, kind):
+            msg = f"{name} must be a {kind.__name__}, got {type(value).__name__} {value!r}"
+            raise SettingsError(msg)
 
 
 __getattr__ = renamed(__name__, count_tokens="resolve_k")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,13 +18,39 @@ _SCORES = 12  # bytes for each word of the vocabulary: its score in float32, and
 _MEMORY_INFO = Path("/proc/meminfo")
 
 
-def check_answer_fits(backbone: Backbone, max_new_tokens: int) -> None:
+@dataclass(frozen=True)
+class AnswerRoom:
+    """How many tokens of the window an answer may take, and what the user can do where that is too many.
+
+    Attributes:
+        tokens: how many.
+        is_given: whether the answer is there already, to be scored; else it is to be generated.
+    """
+
+    tokens: int
+    is_given: bool = False
+
+    @classmethod
+    def of_given(cls, answers: Sequence[Sequence[int]]) -> AnswerRoom:
+        """Returns the room that the longest of some answers, given as ids, takes."""
+        return cls(max(map(len, answers), default=0), is_given=True)
+
+    def __str__(self) -> str:
+        return f"an answer of {self.tokens} tokens" if self.is_given else f"max_new_tokens={self.tokens}"
+
+    @property
+    def advice(self) -> str:
+        """What makes it smaller."""
+        return "shorten the answer" if self.is_given else "lower max_new_tokens"
+
+
+def check_answer_fits(backbone: Backbone, answer: AnswerRoom) -> None:
     """Raises SettingsError if an answer of this length is longer than the window."""
-    taken, whose = max_new_tokens, backbone.name
+    taken, whose = answer.tokens, backbone.name
     if isinstance(backbone, Seq2SeqBackbone):
         taken, whose = taken + len(backbone.decoder_start), f"the decoder of {whose}"
     if taken > backbone.window:
-        msg = f"max_new_tokens={max_new_tokens} is more than the {backbone.window} positions of {whose}; lower it"
+        msg = f"{answer} is more than the {backbone.window} positions of {whose}; {answer.advice}"
         raise SettingsError(msg)
 
 

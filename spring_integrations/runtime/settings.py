@@ -10,6 +10,7 @@ from typing import Any
 from spring_integrations.errors import SettingsError
 
 MAX_BEAMS = 2048
+_LEAST_TEMPERATURE = 1e-6
 
 
 def _whole(value: Any, low: int, high: float = math.inf) -> bool:
@@ -30,7 +31,7 @@ class GenerationSettings:
 
     Attributes:
         max_new_tokens: longest answer, in tokens.
-        temperature: 0 is greedy; above 0 the answer is sampled.
+        temperature: 0 is greedy, and so is less than 1e-6; above it the answer is sampled.
         top_k: sample from this many likeliest tokens only; None does not restrict sampling.
         top_p: sample from the likeliest tokens with this total probability only; None does not restrict it.
         num_beams: above 1 is beam search, which does not sample; a stream has one piece then.
@@ -57,7 +58,7 @@ class GenerationSettings:
     )
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for an impossible value."""
+        """Raises SettingsError for an impossible value; a temperature that no logits can be divided by is greedy."""
         stop: Any = self.stop
         if stop is None or isinstance(stop, str | list):
             stop = (stop,) if isinstance(stop, str) else tuple(stop or ())
@@ -67,6 +68,8 @@ class GenerationSettings:
             if not setting.metadata["fine"](value):
                 msg = f"{setting.name} must be {setting.metadata['wanted']}, got {setting.name}={value!r}"
                 raise SettingsError(msg)
+        if self.temperature < _LEAST_TEMPERATURE:
+            object.__setattr__(self, "temperature", 0.0)
         if self.num_beams > 1 and self.temperature > 0:
             msg = f"num_beams={self.num_beams} does not sample; set temperature=0 or num_beams=1"
             raise SettingsError(msg)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 from spring_integrations._choices import check_choice, check_size, is_number
 from spring_integrations.errors import SettingsError
 from spring_integrations.prompts.stock import LAYOUTS, Layout
+from spring_integrations.text import storable
 
 TrainMethod = Literal["spring", "spring-fixed", "prompt", "prefix", "lora", "full"]
 Precision = Literal["bf16", "fp16"]
@@ -27,6 +28,8 @@ DEFAULT_INIT_TEXT = (
 
 _MAX_SEED = 2**32 - 1  # NumPy's
 _WANTED = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+_FROM_TOKENS = ("spring", "spring-fixed", "prompt")
+_GOES_WITH = {"k_draw": ("spring",), "init": _FROM_TOKENS, "init_text": _FROM_TOKENS, "lora_rank": ("lora",)}
 _AT_LEAST_ONE = ("epochs", "save_steps", "logging_steps", "max_new_tokens")
 _SIZES = ("n", "k_samples", "batch_size", "lora_rank")
 
@@ -149,11 +152,20 @@ class TrainConfig:
         if self.num_passages != -1 and self.num_passages < 1:
             msg = f"num_passages must be at least 1, or -1 for 1…5 at random, got {self.num_passages}"
             raise SettingsError(msg)
+        object.__setattr__(self, "init_text", storable(self.init_text))
         if not self.init_text.strip():
             msg = "init_text is empty; give the text that the virtual tokens start from"
             raise SettingsError(msg)
         if self.k_samples > 1 and self.method != "spring":
             msg = f"k_samples={self.k_samples} needs method='spring'; {self.method!r} has one k only"
+            raise SettingsError(msg)
+        for name, methods in _GOES_WITH.items():
+            value = getattr(self, name)
+            if self.method not in methods and value != getattr(TrainConfig, name):
+                msg = f"{name}={value!r} has nothing to do for method={self.method!r}; leave it out"
+                raise SettingsError(msg)
+        if self.init != INIT_TEXT and self.init_text != DEFAULT_INIT_TEXT:
+            msg = f"init_text={self.init_text!r} needs init='text', got init={self.init!r}; leave one of the two out"
             raise SettingsError(msg)
         if self.k_draw == "sandwich" and self.k_samples < 2:
             msg = f"k_draw='sandwich' draws n and at least one other k, got k_samples={self.k_samples}; give 2 or more"

@@ -15,9 +15,11 @@ from typing import Any, overload
 
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError, StorageError
+from spring_integrations.text import storable_value
 from spring_integrations.text_files import TextFile
 from spring_integrations.training.json_lines import (
     all_good,
+    are_texts,
     check_exists,
     check_texts,
     check_tuple,
@@ -46,10 +48,18 @@ class Example:
     passages: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Raises DataError unless targets and passages are tuples of texts, and there is a target."""
+        """Raises DataError unless question, targets and passages are texts, and there is a target.
+
+        Half a surrogate pair becomes U+FFFD, as in files.
+        """
+        if not are_texts([self.question]):
+            msg = f"question must be a text that is not empty, got question={self.question!r}"
+            raise DataError(msg)
         check_tuple("targets", self.targets)
         if self.passages not in ((), []):
             check_tuple("passages", self.passages)
+        for name in ("question", "targets", "passages"):
+            object.__setattr__(self, name, storable_value(getattr(self, name)))
 
     def as_record(self) -> dict[str, Any]:
         """Returns the example as a line of the authors' format."""
@@ -64,6 +74,19 @@ def check_examples(name: str, examples: Sequence[Example]) -> None:
         if not isinstance(example, Example):
             kind = type(example).__name__
             msg = f"{name}[{i}] is a {kind}, not an Example; make one, or read a file: ExampleFiles(path)"
+            raise DataError(msg)
+
+
+def check_retrieved(name: str, examples: Sequence[Example]) -> None:
+    """Raises DataError, by the name of the argument, for an example of a list that has no passages.
+
+    Its prompt has no place for virtual tokens, so that training would put them where no answer ever has them.
+    """
+    if isinstance(examples, ExampleFiles):
+        return
+    for i, example in enumerate(examples):
+        if not example.passages:
+            msg = f"{name}[{i}] ({example.question[:60]!r}) has no passages; retrieve some: with_passages(…)"
             raise DataError(msg)
 
 

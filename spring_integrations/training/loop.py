@@ -172,7 +172,7 @@ class Loop(Trainer):
         if self._validation.compares and not any("plain_f1" in entry for entry in self.state.log_history):
             self.log(self._measured("plain", plain=True))
         metrics = self._measured(metric_key_prefix, plain=False)
-        self.log(metrics)
+        self.log(dict(metrics))  # Trainer adds the epoch to what it is given
         rows = {"k = 0": plain_scores(self.state.log_history), "trained": metrics}
         for name, values in ((name, values) for name, values in rows.items() if values):
             scores = ", ".join(f"{metric.partition('_')[2]} {value:.1f}" for metric, value in values.items())

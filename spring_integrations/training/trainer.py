@@ -19,11 +19,12 @@ from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
 from spring_integrations.errors import PromptTooLongError, SettingsError
 from spring_integrations.runtime.backbone import Backbone, Seq2SeqBackbone, fingerprint
+from spring_integrations.runtime.room import AnswerRoom, check_answer_fits
 from spring_integrations.runtime.same_backbone import weights_digest
 from spring_integrations.tokens import TokensMetadata
 from spring_integrations.training.card import write_card
 from spring_integrations.training.config import TrainConfig
-from spring_integrations.training.data import Example, check_examples
+from spring_integrations.training.data import Example, check_examples, check_retrieved
 from spring_integrations.training.devices import check_launcher, place
 from spring_integrations.training.layouts import PromptWriter
 from spring_integrations.training.loop import Loop, StepProgress, loop_arguments, plain_scores
@@ -79,7 +80,7 @@ def train(
         progress: told of every step; None lets `Trainer` draw its bar.
 
     Raises:
-        DataError: if there are no examples.
+        DataError: if there are no examples, one is of another type, or has no passages for virtual tokens to follow.
         PromptTooLongError: if an example does not fit the window; before the first step.
         SettingsError: if output_dir holds a run with other settings or on another backbone, or the backbone cannot
             be sharded.
@@ -88,6 +89,10 @@ def train(
         TokensError: if the backbone carries virtual tokens already, or the initial ones do not fit.
         MissingExtraError: if accelerate or, for a baseline, PEFT is not installed.
     """
+    for name, given in (("examples", examples), ("validation", validation)):
+        check_examples(name, given)
+        if config.method in ("spring", "spring-fixed"):
+            check_retrieved(name, given)
     return run(
         lambda: make_method(backbone, config),
         backbone,
@@ -124,8 +129,6 @@ def run(
     """
     require("accelerate", extra="train")
     check_launcher()
-    check_examples("examples", examples)
-    check_examples("validation", validation)
     folder = Path(output_dir)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,6 +151,8 @@ def run(
         # An encoder-decoder's answers have a window of their own.
         room = 0 if isinstance(backbone, Seq2SeqBackbone) else config.max_new_tokens
         _check_lengths(method, validation, config, writer, room)
+        if len(validation):
+            check_answer_fits(backbone, AnswerRoom(config.max_new_tokens))
         held_out = Validation(method, validation, config, writer)
         loop = Loop(method, data, held_out, arguments, shares_backbone=config.shard_backbone, progress=progress)
         with disk_errors(folder), only_writer(folder, needed=loop.is_world_process_zero()):
