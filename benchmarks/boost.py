@@ -227,7 +227,8 @@ def main() -> None:
         if "wrapper" in rows:
             prompt = system("plain_stock", model, room).write(questions[0], index.search(questions[0].text, args.top))
             checks["wrapper"] = overhead(model, args.model, prompt, room, 1 if args.quick else 20)
-    print(json.dumps(figures(found) | checks | {"questions": len(questions)} | circumstances()))
+    asked = {"questions": len(questions), "dtype": str(model.backbone.dtype).removeprefix("torch.")}
+    print(json.dumps(figures(found) | checks | asked | circumstances()))
 
 
 if __name__ == "__main__":
