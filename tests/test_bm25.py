@@ -128,6 +128,16 @@ def test_two_passages_of_one_id_are_a_conflict():
         assert [p.text for p in kept.search("lake", top=5)] == ["a wide lake"]
 
 
+def test_other_metadata_replace_and_are_else_left_out():
+    old, new = (Passage("a deep lake", id="7", metadata={"page": page}) for page in (1, 2))
+    index = BM25Index.build([old, Passage("a river")])
+    assert index.extended([new]) is index
+    assert index.extended([old], on_conflict="replace") is index
+    replaced = index.extended([new], on_conflict="replace")
+    assert [p.metadata for p in replaced.search("lake")] == [{"page": 2}]
+    assert len(replaced) == 2
+
+
 # --- on disk ---
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,12 @@ def test_an_id_with_other_content_is_an_error_or_the_last_one_stays(address, tmp
     ]
     assert_equal(*stores)
     assert min(added) > LIMIT
+    paged, before = [replace(p, metadata={"page": 1}) for p in given[1:]], noted(tmp_path / "log")
+    assert ingest_distributed([partial(tuple, paged)], stores[1], make) == 0
+    assert ingest_distributed([partial(tuple, paged)], stores[1], make, on_conflict="replace") == len(paged)
+    assert stores[0].add(paged, on_conflict="replace") == len(paged)
+    assert_equal(*stores)
+    assert noted(tmp_path / "log") == before + len(paged)
 
 
 def test_what_a_reader_raises_is_raised_before_anything_is_written(address, tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import struct
 import threading
+from dataclasses import replace
 
 import chromadb.api.client
 import chromadb.errors
@@ -81,6 +82,35 @@ def test_an_id_with_other_content_is_an_error_or_replaced(tmp_path):
     assert store.count() == 3
 
 
+def test_a_replaced_passage_keeps_none_of_its_metadata(tmp_path):
+    store = PassageStore.open(tmp_path, CountingEmbedder())
+    store.add([Passage("one", id="1", metadata={"url": "http://old", "page": 3, "title": "old"}), Passage("0", id="0")])
+    other = Passage("something else", id="1", metadata={"author": "me"})
+    assert store.add([other, Passage("new", id="2")], on_conflict="replace") == 2
+    assert {p.id: p.metadata for p in store.passages()} == {"0": {}, "1": {"author": "me"}, "2": {}}
+
+
+def test_other_metadata_replace_and_are_else_left_out(tmp_path):
+    embedder = CountingEmbedder()
+    store = PassageStore.open(tmp_path, embedder)
+    before = [
+        Passage("one", id="1", metadata={"page": 1, "none": None, "tags": ("a", 2), "content_hash": "x"}),
+        Passage("two", "a title", "2", metadata={"title": "mine", 5: {"six": 7}}),
+        Passage("three"),
+    ]
+    after = [replace(before[0], metadata={"page": 2}), before[1], replace(before[2], metadata={"page": 3})]
+    assert store.add(before) == 3
+    for on_conflict in ("error", "keep"):
+        assert store.add(after, on_conflict=on_conflict) == 0
+    embedder.given.clear()
+    for on_conflict in ("replace", "error"):
+        assert store.add(before, on_conflict=on_conflict) == 0
+    assert embedder.given == []
+    assert store.add(after, on_conflict="replace") == 2
+    assert store.add(after, on_conflict="replace") == 0
+    assert {p.text: p.metadata.get("page") for p in store.passages()} == {"one": 2, "two": None, "three": 3}
+
+
 def test_writes_respect_the_batch_limit_and_progress_ends_at_the_total(tmp_path, monkeypatch, small_batches):
     written = watch_writes(monkeypatch, lambda number: None)
     store = PassageStore.open(tmp_path, CountingEmbedder())
@@ -124,16 +154,16 @@ def test_the_next_batch_is_embedded_while_the_last_is_written(tmp_path, monkeypa
 @pytest.mark.parametrize("on_conflict", ["error", "replace"])
 def test_what_is_still_being_written_counts_as_in(tmp_path, monkeypatch, small_batches, on_conflict):
     monkeypatch.setattr(bulk, "READ_AHEAD", 1)
-    get, reads, looked_up = Collection.get, [], threading.Event()
+    contents, reads, looked_up = PassageStore.contents, [], threading.Event()
 
-    def watched(self, **columns):
-        found = get(self, **columns)
-        reads.append(len(found["ids"]))
+    def watched(self, *given):
+        found = contents(self, *given)
+        reads.append(len(found))
         if len(reads) == 2:
             looked_up.set()
         return found
 
-    monkeypatch.setattr(Collection, "get", watched)
+    monkeypatch.setattr(PassageStore, "contents", watched)
     watch_writes(monkeypatch, lambda number: looked_up.wait(30))
     embedder = CountingEmbedder()
     store = PassageStore.open(tmp_path, embedder)

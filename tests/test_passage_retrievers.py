@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 import chromadb
@@ -164,6 +165,41 @@ def test_an_id_with_other_content_is_a_conflict_in_any_store(make):
     assert {p.id: p.text for p in store.search("one", top=9)} == {"0": "zero", "1": "something else", "2": "two"}
     with pytest.raises(SettingsError, match="top=0"):
         store.search("one", top=0)
+
+
+@pytest.mark.parametrize("make", STORES)
+def test_a_replaced_passage_keeps_none_of_its_metadata_in_any_store(make):
+    store = make(CountingEmbedder())
+    old = Passage("one", "a title", "1", metadata={"page": 3, "title": "old"})
+    store.add([old, Passage("two", "a title", "2")])
+    assert store.add([old], on_conflict="replace") == 0
+    assert store.add([Passage("one", "a title", "1", metadata={"author": "me"})]) == 0
+    for text in ("one", "else"):
+        other = Passage(text, "a title", "1", metadata={"author": text})
+        assert [store.add([other], on_conflict="replace") for _ in range(2)] == [1, 0]
+        assert {p.text: p.metadata for p in store.search("one")} == {text: {"author": text}, "two": {}}
+
+
+@pytest.mark.parametrize("make", STORES)
+def test_any_store_takes_the_metadata_that_chroma_takes(tmp_path, make):
+    odd = {"on": dt.date(2020, 1, 1), "in": {"a": 1}, "no": None, "of": [1, "a"], 5: float("nan"), "b": 2}
+    found = []
+    for store in (PassageStore.open(tmp_path, CountingEmbedder()), make(CountingEmbedder())):
+        assert [store.add([Passage("one", id="1", metadata=odd)]) for _ in range(2)] == [1, 0]
+        found += [p.metadata for p in store.search("one")]
+    assert found[0] == found[1]
+
+
+class _Lasting(InMemoryVectorStore):
+    def delete(self, ids=None, **kwargs):
+        raise NotImplementedError
+
+
+def test_a_store_that_cannot_delete_replaces_as_it_writes():
+    store = PassageVectorStore(_Lasting(SpringEmbeddings(CountingEmbedder())))
+    store.add(numbered(2))
+    assert store.add([Passage("new", id="1")], on_conflict="replace") == 1
+    assert sorted(p.text for p in store.search("one")) == ["new", "zero"]
 
 
 @pytest.mark.parametrize("make", [in_memory, langchain_chroma, qdrant])

@@ -91,6 +91,14 @@ def test_equal_texts_with_their_own_ids_and_metadata_are_all_kept(tmp_path):
     assert all(set(p.metadata) == {"page"} for p in store.search("same"))
 
 
+def test_a_title_in_the_metadata_is_kept_beside_the_passages_own(tmp_path):
+    store = PassageStore.open(tmp_path, CountingEmbedder())
+    passages = [Passage("same", id="1", metadata={"title": "mine"}), Passage("same", "own", "2", None, {"title": "m"})]
+    assert store.add(passages) == 2
+    found = {p.id: (p.title, p.metadata) for p in store.search("same")}
+    assert found == {"1": ("", {"title": "mine"}), "2": ("own", {"title": "m"})}
+
+
 def test_langchain_reads_the_same_collection(tmp_path, minilm, lakes):
     store = PassageStore.open(tmp_path, minilm)
     store.add(lakes)

@@ -107,12 +107,12 @@ def ingest_distributed(
     size = min(BATCH, store.batch_limit())
     done = added = 0
     with where.connected() as ray, store.writing():
-        known, total = _survey(readers, store, size)
+        known, total = _survey(readers, store, size, on_conflict)
         blocks = Stream(range(len(readers)), ordered=True).tasks(partial(_read, tuple(readers), size))
         if progress:
             progress(0, total)
         held = ray.put(known)  # for as long as workers may be replaced
-        for block in blocks.workers(partial(_embedding, embedder, held), where):
+        for block in blocks.workers(partial(_embedding, embedder, held, on_conflict), where):
             added += _write(block, store, on_conflict)
             done += len(block.passages)
             if keep:
@@ -126,15 +126,15 @@ def ingest_distributed(
 # --- in this process ---
 
 
-def _survey(readers: Sequence[Reader], store: BulkStore, size: int) -> tuple[Any, int]:
+def _survey(readers: Sequence[Reader], store: BulkStore, size: int, on_conflict: OnConflict) -> tuple[Any, int]:
     """Returns digests of what is in the store already, uint64 [known], sorted, and how many passages there are."""
     found, total = [np.empty(0, np.uint64)], 0
-    for pairs in Stream(range(len(readers)), ordered=False).tasks(partial(_name, tuple(readers), size)):
+    for pairs in Stream(range(len(readers)), ordered=False).tasks(partial(_name, tuple(readers), size, on_conflict)):
         if isinstance(pairs, _Said):
             logging.getLogger(pairs.logger).log(pairs.level, "%s", pairs.text)
             continue
         total += len(pairs)
-        held = store.contents([key for key, _ in pairs])
+        held = store.contents([key for key, _ in pairs], on_conflict)
         digests = [_digest(key, content) for key, content in pairs if held.get(key) == content]
         found.append(np.array(digests, np.uint64))
     return np.unique(np.concatenate(found)), total
@@ -142,7 +142,7 @@ def _survey(readers: Sequence[Reader], store: BulkStore, size: int) -> tuple[Any
 
 def _write(block: _Block, store: BulkStore, on_conflict: OnConflict) -> int:
     """Writes what is new of a block; what turns out to be new only now is embedded here."""
-    held = store.contents([key_of(p) for p in block.passages])
+    held = store.contents([key_of(p) for p in block.passages], on_conflict)
     new = new_passages(block.passages, held, on_conflict)
     if not new:
         return 0
@@ -164,13 +164,15 @@ def _read(readers: Sequence[Reader], size: int, number: int) -> Iterator[list[Pa
         yield batch
 
 
-def _name(readers: Sequence[Reader], size: int, number: int) -> Iterator[list[tuple[str, str]] | _Said | SpringError]:
+def _name(
+    readers: Sequence[Reader], size: int, on_conflict: OnConflict, number: int
+) -> Iterator[list[tuple[str, str]] | _Said | SpringError]:
     """Yields the keys and contents of a reader's passages, then what it warned of, last the error that ended it."""
     logger, heard = logging.getLogger("spring_integrations"), _Hearing(logging.WARNING)
     ended: list[SpringError] = []
     logger.addHandler(heard)
     try:
-        yield from (list(map(_pair, batch)) for batch in _read(readers, size, number))
+        yield from ([_pair(p, on_conflict) for p in batch] for batch in _read(readers, size, number))
     except SpringError as error:
         ended.append(error)
     finally:
@@ -190,12 +192,12 @@ class _Hearing(logging.Handler):
         self.said.append(_Said(record.name, record.levelno, record.getMessage()))
 
 
-def _embedding(make: Callable[[], Embedder], known: Any) -> Work:
+def _embedding(make: Callable[[], Embedder], known: Any, on_conflict: OnConflict) -> Work:
     """Returns what a worker does: embeds the passages that are not known."""
     embedder, digests = make(), require("ray", extra="ray").get(known)
 
     def embed(passages: list[Passage]) -> Iterator[_Block]:
-        wanted = np.array([_digest(*_pair(p)) for p in passages], np.uint64)
+        wanted = np.array([_digest(*_pair(p, on_conflict)) for p in passages], np.uint64)
         places = np.flatnonzero(~np.isin(wanted, digests))
         new = [passages[i] for i in places]
         lengths = passage_lengths(embedder, new) if new else []
@@ -206,8 +208,8 @@ def _embedding(make: Callable[[], Embedder], known: Any) -> Work:
     return embed
 
 
-def _pair(passage: Passage) -> tuple[str, str]:
-    return key_of(passage), content_of(passage)
+def _pair(passage: Passage, on_conflict: OnConflict = "error") -> tuple[str, str]:
+    return key_of(passage), content_of(passage, on_conflict)
 
 
 def _digest(key: str, content: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
@@ -15,7 +16,18 @@ from spring_integrations.errors import SettingsError
 from spring_integrations.langchain.passages import TITLE, as_document, as_passage
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import check_top
-from spring_integrations.retrieval.ingest import CONTENT, ID, Vectors, WrappedStore, key_of, marked_key, stored_marks
+from spring_integrations.retrieval.ingest import (
+    CONTENT,
+    ID,
+    OnConflict,
+    Vectors,
+    WrappedStore,
+    key_of,
+    marked_key,
+    stored_content,
+    stored_marks,
+)
+from spring_integrations.retrieval.metadata import storable_metadata
 
 _TITLE = "passage_title"
 """In the metadata of what is stored, beside a "title" that may be the user's."""
@@ -70,10 +82,18 @@ class PassageVectorStore(WrappedStore):
         """Returns what `search` returns, for each query."""
         return [self.search(query, top) for query in queries]
 
-    def held(self, keys: list[str]) -> dict[str, str]:
-        """Returns the content hashes of those keys that are in."""
-        marks = (document.metadata for document in self.store.get_by_ids(keys) if CONTENT in document.metadata)
-        return {marked_key(found): found[CONTENT] for found in marks}
+    def held(self, keys: list[str], on_conflict: OnConflict) -> dict[str, str]:
+        """Returns the content hashes of those keys that are in.
+
+        Args:
+            keys: each once.
+            on_conflict: as in `content_of`.
+        """
+        ours = (document for document in self.store.get_by_ids(keys) if CONTENT in document.metadata)
+        return {
+            marked_key(found.metadata): stored_content(found.metadata[CONTENT], _as_found(found), on_conflict)
+            for found in ours
+        }
 
     def embed(self, passages: list[Passage]) -> Iterator[Vectors]:
         """Yields nothing: the store embeds what it writes."""
@@ -86,13 +106,17 @@ class PassageVectorStore(WrappedStore):
             passages: with ids.
             vectors: one for each passage, [passages, d].
         """
+        if held := list(self.contents(list(passages))):  # Chroma would keep metadata that the new ones lack
+            with suppress(NotImplementedError):  # a store that cannot delete
+                self.store.delete(held)
         self.store.add_documents([_as_stored(p) for p in passages.values()], ids=list(passages))
 
 
 def _as_stored(passage: Passage) -> Document:
     # The title is part of the text, because that is what the store embeds.
     marks = stored_marks(passage) | {_TITLE: passage.title}
-    return Document(passage.titled(), metadata=as_document(passage).metadata | marks)
+    plain = replace(passage, metadata=storable_metadata(passage.metadata))
+    return Document(passage.titled(), metadata=as_document(plain).metadata | marks)
 
 
 def _as_found(document: Document) -> Passage:

@@ -14,7 +14,16 @@ from spring_integrations.llama_index.passages import as_node, as_passage
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import check_top
 from spring_integrations.retrieval.embedders import Embedder, embed_passages, passage_lengths, query_vectors
-from spring_integrations.retrieval.ingest import CONTENT, ID, Vectors, WrappedStore, stored_marks
+from spring_integrations.retrieval.ingest import (
+    CONTENT,
+    ID,
+    OnConflict,
+    Vectors,
+    WrappedStore,
+    stored_content,
+    stored_marks,
+)
+from spring_integrations.retrieval.metadata import storable_metadata
 
 
 class PassageVectorStore(WrappedStore):
@@ -58,9 +67,17 @@ class PassageVectorStore(WrappedStore):
         found = [self.store.query(VectorStoreQuery(query_embedding=v, similarity_top_k=top)) for v in vectors]
         return [[_as_found(n, s) for n, s in zip(f.nodes or [], f.similarities or [], strict=True)] for f in found]
 
-    def held(self, keys: list[str]) -> dict[str, str]:
-        """Returns the content hashes of those keys that are in."""
-        return {node.node_id: node.metadata.get(CONTENT, "") for node in self.store.get_nodes(node_ids=keys)}
+    def held(self, keys: list[str], on_conflict: OnConflict) -> dict[str, str]:
+        """Returns the content hashes of those keys that are in.
+
+        Args:
+            keys: each once.
+            on_conflict: as in `content_of`.
+        """
+        return {
+            node.node_id: stored_content(node.metadata.get(CONTENT, ""), _as_found(node, None), on_conflict)
+            for node in self.store.get_nodes(node_ids=keys)
+        }
 
     def lengths(self, passages: list[Passage]) -> list[int]:
         """Returns how long each passage is for the embedder."""
@@ -80,7 +97,7 @@ class PassageVectorStore(WrappedStore):
         nodes: list[BaseNode] = []
         for (key, passage), vector in zip(passages.items(), vectors, strict=True):
             marks = stored_marks(passage)
-            node = as_node(replace(passage, id=key, metadata={**passage.metadata, **marks}))
+            node = as_node(replace(passage, id=key, metadata=storable_metadata(passage.metadata) | marks))
             node.embedding = vector
             nodes.append(node)
         if held := list(self.contents(list(passages))):  # the `add` of some stores passes over an id that is in
@@ -88,7 +105,7 @@ class PassageVectorStore(WrappedStore):
         self.store.add(nodes)
 
 
-def _as_found(node: BaseNode, score: float) -> Passage:
+def _as_found(node: BaseNode, score: float | None) -> Passage:
     found = as_passage(node, score)
     rest = {name: value for name, value in found.metadata.items() if name not in (ID, CONTENT)}
     return replace(found, id=node.metadata.get(ID) or found.id, metadata=rest)

@@ -106,7 +106,7 @@ class BM25Index:
         Raises:
             DataError: if two passages have one id and other content.
         """
-        known = {key_of(p): content_of(p) for p in self._passages}
+        known = {key_of(p): content_of(p, on_conflict) for p in self._passages}
         new = new_passages(passages, known, on_conflict)
         if not new:
             return self

@@ -226,7 +226,7 @@ class IndexFolder:
         self, build: Sharding, on_conflict: OnConflict, kept: list[Passage], before: BM25Index | BM25Shards | None
     ) -> int:
         old = {key_of(p): p for p in before.passages} if before else {}
-        new = new_passages(kept, {key: content_of(p) for key, p in old.items()}, on_conflict)
+        new = new_passages(kept, {key: content_of(p, on_conflict) for key, p in old.items()}, on_conflict)
         if new or not old:
             build([*(old | new).values()], self.path / _BM25)
         return len(new.keys() - old.keys())

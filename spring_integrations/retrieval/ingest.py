@@ -5,6 +5,7 @@ A passage's key is a hash, so ingest can be stopped anywhere and run again: what
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from abc import ABC, abstractmethod
@@ -19,6 +20,7 @@ from spring_integrations._choices import check_choice, check_size
 from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.ids import content_id
+from spring_integrations.retrieval.metadata import storable_metadata
 from spring_integrations.text import storable, storable_value
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ READ_AHEAD = 16  # writes whose passages are sorted by length together: bounds t
 OnConflict = Literal["error", "replace", "keep"]
 Vectors = list[list[float]]
 ID, CONTENT = "passage_id", "content_hash"  # in the metadata of what is stored
+_TITLE = "title"  # where there is one, stores put it over a title in the metadata
 
 
 def key_of(passage: Passage) -> str:
@@ -37,9 +40,29 @@ def key_of(passage: Passage) -> str:
     return marked_key(stored_marks(passage))
 
 
-def content_of(passage: Passage) -> str:
-    """Returns a hash of what is embedded: title and text."""
-    return content_id(passage.title, passage.text)
+def content_of(passage: Passage, on_conflict: OnConflict = "error") -> str:
+    """Returns a hash of what tells a passage from another one of its id: title and text, which are embedded.
+
+    Args:
+        passage: as it is given.
+        on_conflict: "replace" counts metadata in, so that others replace them.
+    """
+    return stored_content(content_id(passage.title, passage.text), passage, on_conflict)
+
+
+def stored_content(content: str, passage: Passage, on_conflict: OnConflict) -> str:
+    """Returns the `content_of` a passage that is in.
+
+    Args:
+        content: the hash of its title and text that is stored with it.
+        passage: its title and metadata; other fields are not needed.
+        on_conflict: as in `content_of`.
+    """
+    if on_conflict != "replace":
+        return content
+    hidden = (ID, CONTENT, _TITLE) if passage.title else (ID, CONTENT)
+    own = {name: value for name, value in storable_metadata(passage.metadata).items() if name not in hidden}
+    return content_id(content, json.dumps(own, sort_keys=True))
 
 
 class BulkStore(ABC):
@@ -66,7 +89,7 @@ class BulkStore(ABC):
         Args:
             passages: any number of them; some 16,000 are held at a time, and embedded with those of like length.
             on_conflict: what to do with an id that is there with other content: "error", "replace" it, or "keep" it,
-                with a warning.
+                with a warning. Other metadata alone are no error: they are left out, or "replace" what is there.
             progress: called with the number of passages done so far.
 
         Returns:
@@ -115,9 +138,10 @@ class BulkStore(ABC):
             read, new = 0, dict[str, Passage]()
             try:
                 while read < READ_AHEAD * size and (batch := [storable_passage(p) for p in islice(source, size)]):
-                    found = self.contents([key_of(p) for p in batch])  # not what is still being written: known has it
+                    keys = [key_of(p) for p in batch]
+                    found = self.contents(keys, on_conflict)  # not what is still being written: known has it
                     new |= new_passages(batch, found | known, on_conflict)
-                    known |= {key: content_of(p) for key, p in new.items()}
+                    known |= {key: content_of(p, on_conflict) for key, p in new.items()}
                     read += len(batch)
             except Exception:
                 yield read, new
@@ -125,7 +149,7 @@ class BulkStore(ABC):
             yield read, new
             if not batch:
                 return
-            known = {key: content_of(p) for key, p in new.items()}
+            known = {key: content_of(p, on_conflict) for key, p in new.items()}
 
     def _alike(self, new: dict[str, Passage], size: int) -> Iterator[dict[str, Passage]]:
         """Yields parts of at most `size` passages of like length, the longest first."""
@@ -143,7 +167,7 @@ class BulkStore(ABC):
         """Returns the most passages that one write may have."""
 
     @abstractmethod
-    def contents(self, keys: list[str]) -> dict[str, str]:
+    def contents(self, keys: list[str], on_conflict: OnConflict = "error") -> dict[str, str]:
         """Returns the `content_of` each passage that is in, by key; keys that are not in are missing."""
 
     def lengths(self, passages: list[Passage]) -> list[int]:
@@ -176,10 +200,10 @@ class WrappedStore(BulkStore):
         """Returns the most passages that one write has."""
         return self._batch_size
 
-    def contents(self, keys: list[str]) -> dict[str, str]:
+    def contents(self, keys: list[str], on_conflict: OnConflict = "error") -> dict[str, str]:
         """Returns the content hashes of those keys that are in, as far as the store can tell."""
         try:
-            return self.held(list(dict.fromkeys(keys)))
+            return self.held(list(dict.fromkeys(keys)), on_conflict)
         except NotImplementedError:
             if self._tells:
                 log.warning("%s cannot say what it holds: all passages are written again", type(self.store).__name__)
@@ -187,8 +211,12 @@ class WrappedStore(BulkStore):
             return {}
 
     @abstractmethod
-    def held(self, keys: list[str]) -> dict[str, str]:
+    def held(self, keys: list[str], on_conflict: OnConflict) -> dict[str, str]:
         """Returns the content hashes of those keys that are in.
+
+        Args:
+            keys: each once.
+            on_conflict: as in `content_of`.
 
         Raises:
             NotImplementedError: if the store cannot tell.
@@ -202,14 +230,19 @@ def storable_passage(passage: Passage) -> Passage:
 
 
 def new_passages(batch: Iterable[Passage], known: dict[str, str], on_conflict: OnConflict) -> dict[str, Passage]:
-    """Returns the passages, by key, that are not among the known ones (`content_of` by key), each once.
+    """Returns the passages, by key, that are not among the known ones, each once.
+
+    Args:
+        batch: passages.
+        known: `content_of` by key, for the same `on_conflict`.
+        on_conflict: what to do with an id that names other content.
 
     Raises:
         DataError: if an id names other content, here or among the known ones, and that is an error.
     """
     seen, new, kept = dict(known), dict[str, Passage](), list[Passage]()
     for passage in batch:
-        key, content = key_of(passage), content_of(passage)
+        key, content = key_of(passage), content_of(passage, on_conflict)
         if seen.get(key, content) != content and on_conflict != "replace":
             if on_conflict == "error":
                 msg = (
@@ -238,4 +271,4 @@ def marked_key(marks: Mapping[str, str]) -> str:
 
 def stored_marks(passage: Passage) -> dict[str, str]:
     """Returns what a store keeps in a passage's metadata besides its own: its id and the hash of its content."""
-    return {ID: passage.id, CONTENT: content_of(passage)}
+    return {ID: passage.id, CONTENT: content_id(passage.title, passage.text)}

@@ -17,13 +17,25 @@ from spring_integrations.passages import Passage
 from spring_integrations.retrieval.bm25 import DEFAULT_TOP, check_top
 from spring_integrations.retrieval.disk import check_room, cut_vectors
 from spring_integrations.retrieval.embedders import Embedder, embed_passages, passage_lengths, query_vectors, recipe_of
-from spring_integrations.retrieval.ingest import BATCH, CONTENT, ID, WRITER_WAIT, BulkStore, Vectors, stored_marks
+from spring_integrations.retrieval.ingest import (
+    BATCH,
+    CONTENT,
+    ID,
+    WRITER_WAIT,
+    BulkStore,
+    OnConflict,
+    Vectors,
+    stored_content,
+    stored_marks,
+)
 from spring_integrations.retrieval.metadata import storable_metadata
 from spring_integrations.text import storable
 
 DEFAULT_COLLECTION = "passages"
 _ADDRESS = ("http://", "https://")
 _TITLE = "title"
+_OWN_TITLE = "title_in_metadata"
+"""What the metadata of a passage call its title, beside the title of the passage."""
 _OWN = (_TITLE, ID, CONTENT)
 # The last one is all that Chroma says where its own database cannot be written.
 _DISK_FULL = (
@@ -164,11 +176,14 @@ class PassageStore(BulkStore):
         with self._errors("cannot write to"):
             return int(self.client.get_max_batch_size())
 
-    def contents(self, keys: list[str]) -> dict[str, str]:
+    def contents(self, keys: list[str], on_conflict: OnConflict = "error") -> dict[str, str]:
         """Returns the content hashes of those keys that are in."""
         with self._errors("cannot read"):
-            found = self._collection.get(ids=list(dict.fromkeys(keys)), include=["metadatas"])
-        return {key: (row or {}).get(CONTENT, "") for key, row in zip(found["ids"], found["metadatas"], strict=True)}
+            rows = self._rows(list(dict.fromkeys(keys)))
+        return {
+            key: stored_content(row.get(CONTENT, ""), stored_passage(key, "", row, None), on_conflict)
+            for key, row in rows.items()
+        }
 
     def lengths(self, passages: list[Passage]) -> list[int]:
         """Returns how long each passage is for the embedder."""
@@ -192,11 +207,13 @@ class PassageStore(BulkStore):
         with self._errors(f"Chroma refuses {len(passages)} passages for"):
             if self._folder is not None:
                 check_room(self._folder, passages.values(), len(vectors[0]) if vectors else 0)
+            held = self._rows(list(passages))
             self._collection.upsert(
                 ids=list(passages),
                 embeddings=vectors,
                 documents=[storable(p.text) for p in passages.values()],
-                metadatas=[_entry(p) for p in passages.values()],
+                # Chroma keeps what is there under other names, unless None is written there.
+                metadatas=[{**dict.fromkeys(held.get(key, ())), **_entry(p)} for key, p in passages.items()],
             )
         if self._folder is not None and (file := cut_vectors(self._folder)):
             msg = (
@@ -204,6 +221,11 @@ class PassageStore(BulkStore):
                 "into another folder"
             )
             raise StorageError(msg)
+
+    def _rows(self, keys: list[str]) -> dict[str, dict[str, Any]]:
+        """Returns what Chroma keeps about those keys that are in."""
+        found = self._collection.get(ids=keys, include=["metadatas"])
+        return {key: row or {} for key, row in zip(found["ids"], found["metadatas"], strict=True)}
 
     def _errors(self, doing: str) -> Any:
         return _chroma_errors(f"{doing} the collection {self.name!r}")
@@ -215,13 +237,18 @@ class PassageStore(BulkStore):
 
 def _entry(passage: Passage) -> dict[str, Any]:
     marks = {name: storable(value) for name, value in stored_marks(passage).items()}
-    return {**storable_metadata(passage.metadata), _TITLE: storable(passage.title), **marks}
+    metadata = storable_metadata(passage.metadata)
+    if _TITLE in metadata:
+        metadata[_OWN_TITLE] = metadata[_TITLE]
+    return {**metadata, _TITLE: storable(passage.title), **marks}
 
 
 def stored_passage(key: str, text: str, metadata: dict[str, Any] | None, score: float | None) -> Passage:
     """Returns the passage of an entry in Chroma, without what a store keeps in its metadata."""
     rest = dict(metadata or {})
     title, own_id, _ = (rest.pop(name, "") for name in _OWN)
+    if _OWN_TITLE in rest:
+        rest[_TITLE] = rest.pop(_OWN_TITLE)
     return Passage(text, title, own_id or key, score, rest)
 
 
