@@ -20,6 +20,7 @@ from local_hub import COMMIT, Hub
 from spring_integrations import Passage
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.datasets import SOURCES, load_questions, metrics_of
+from spring_integrations.evaluation.datasets.loading import load_datasets
 from spring_integrations.evaluation.questions import Question
 from spring_integrations.metrics import METRICS
 
@@ -414,6 +415,27 @@ def test_a_local_file_is_read_whatever_its_answers_are_called(tmp_path: Path, ke
         assert second == Question("7", "q", ("a",), (), (("who", "he"),), path.name)
 
 
+def test_turns_may_be_records_and_an_id_of_null_is_none(tmp_path: Path) -> None:
+    turns = [{"question": "who", "answer": "he", "id": 1}, ["where", "here"]]
+    rows = [
+        {"id": None, "question": "q", "answers": ["a"], "history": turns},
+        {"id": None, "question": "r", "answers": ["a"]},
+    ]
+    first, second = load_questions(write(tmp_path / "q.jsonl", *rows))
+    assert (first.id, first.history) == ("1", (("who", "he"), ("where", "here")))
+    assert second.id == "2"
+
+
+def test_files_of_one_name_are_datasets_of_their_own(tmp_path: Path) -> None:
+    files = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        files.append(str(write(tmp_path / folder / "test.jsonl", {"id": folder, "question": "q", "answers": ["a"]})))
+    files.append(str(write(tmp_path / "dev.jsonl", {"id": "c", "question": "q", "answers": ["a"]})))
+    assert [q.dataset for q in load_datasets(files)] == [*files[:2], "dev.jsonl"]
+    assert [q.dataset for q in load_datasets(files[1:])] == ["test.jsonl", "dev.jsonl"]
+
+
 def test_a_question_of_a_conversation_is_asked_with_its_history() -> None:
     history = (("What color was Cotton?", "white"), ("Where did she live?", "in a barn"))
     question = Question("1", "Alone?", ("no",), history=history)
@@ -437,7 +459,11 @@ GOOD = {"id": "x", "question": "q", "answers": ["a"]}
         ({"question": " ", "answers": ["a"]}, "question must be a text that is not blank"),
         ({"question": ["q"], "answers": ["a"]}, "question must be a text that is not blank"),
         ({"question": "q", "answers": ["a"], "passage": ["p"]}, r"must be texts, got \['p'\]"),
-        ({"question": "q", "answers": ["a"], "history": ["who"]}, "not the layout that is expected"),
+        ({"question": "q", "answers": ["a"], "history": ["who"]}, r"history must be \[question, answer\] .* got 'who'"),
+        ({"question": "q", "answers": ["a"], "history": ["qa"]}, r"history must be \[question, answer\] .* got 'qa'"),
+        ({"question": "q", "answers": ["a"], "history": "qa"}, r"history must be \[question, answer\] .* got 'q'"),
+        ({"question": "q", "answers": ["a"], "history": [{"q": "who", "a": "he"}]}, "got {'q': 'who', 'a': 'he'}"),
+        ({"question": "q", "answers": ["a"], "history": [{"question": 1, "answer": 2}]}, "must be texts, got 1"),
         (GOOD, "the id 'x' comes twice"),
         ("{", "not JSON"),
         ("[1]", "a JSON object expected, got list"),

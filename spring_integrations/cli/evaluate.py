@@ -44,12 +44,12 @@ def evaluate(
     Writes predictions, report.json, report.md, plots and an error analysis into a folder. A run that was
     interrupted goes on. On several GPUs: accelerate launch -m spring_integrations.cli evaluate …
     """
-    from spring_integrations.evaluation.datasets import load_questions
+    from spring_integrations.evaluation.datasets.loading import load_datasets
 
     pair = _pair(error_analysis)
     cluster = cluster_of(engine, address, workers, gpus)
     with working("Loading the questions"):
-        questions = [q for name in data for q in load_questions(name, split=split, limit=limit, encoding=encoding)]
+        questions = load_datasets(data, split=split, limit=limit, encoding=encoding)
 
     from spring_integrations.evaluation.compose import run_evaluation
     from spring_integrations.evaluation.runner import this_process

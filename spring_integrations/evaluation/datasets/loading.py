@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,30 @@ def load_questions(
     if limit is None or limit >= len(questions):
         return questions
     return [questions[i] for i in sorted(random.Random(seed).sample(range(len(questions)), limit))]
+
+
+def load_datasets(
+    names: Sequence[str], *, split: str | None = None, limit: int | None = None, encoding: str | None = None
+) -> list[Question]:
+    """Loads several datasets; files of one name go by their paths as given, and so are told apart.
+
+    Args:
+        names: as `load_questions` takes them.
+        split: as there.
+        limit: of the questions of each.
+        encoding: as there.
+
+    Raises:
+        DataError: as `load_questions`.
+        SettingsError: as `load_questions`.
+    """
+    loaded = [load_questions(name, split=split, limit=limit, encoding=encoding) for name in names]
+    counted = Counter(questions[0].dataset for questions in loaded)
+    return [
+        question if counted[question.dataset] == 1 else replace(question, dataset=name)
+        for name, questions in zip(names, loaded, strict=True)
+        for question in questions
+    ]
 
 
 def _from_hub(name: str, source: Source, split: str, revision: str | None) -> list[Question]:

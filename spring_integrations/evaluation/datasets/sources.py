@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from spring_integrations.evaluation.datasets.files import Row
 from spring_integrations.evaluation.questions import Question
@@ -46,7 +47,7 @@ def parse_record(row: Row) -> list[Question]:
 
     Fields: `question`; `answers`, `answer`, `target` or `golden_answers` (a text or a list); and where
     there are any `id`, `passage` with its `title` (the gold passage), `history` (pairs of question and
-    answer).
+    answer, or records with these two fields).
     """
     answers = row[next((key for key in _ANSWER_KEYS if key in row), _ANSWER_KEYS[0])]
     answers = [answers] if isinstance(answers, str) else answers
@@ -54,8 +55,19 @@ def parse_record(row: Row) -> list[Question]:
         msg = f"answers must be a text or a list of texts, got {answers!r}"
         raise TypeError(msg)
     gold = (Passage(row["passage"], row.get("title") or ""),) if row.get("passage") else ()
-    history = tuple((question, answer) for question, answer in row.get("history") or ())
-    return [Question(str(row.get("id", "")), row["question"], tuple(answers), gold, history)]
+    history = tuple(map(_turn, row.get("history") or ()))
+    own_id = row.get("id")
+    return [Question("" if own_id is None else str(own_id), row["question"], tuple(answers), gold, history)]
+
+
+def _turn(turn: Any) -> tuple[str, str]:
+    match turn:
+        case [question, answer]:
+            return question, answer
+        case {"question": question, "answer": answer}:
+            return question, answer
+    msg = f"a turn of history must be [question, answer] or have these two fields, got {turn!r}"
+    raise TypeError(msg)
 
 
 def _flashrag_multi_hop(row: Row) -> list[Question]:
