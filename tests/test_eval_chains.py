@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_models
 from langchain_classic.chains import ConversationalRetrievalChain, RetrievalQA, create_retrieval_chain
@@ -177,11 +178,15 @@ def test_llama_index_query_engine(model: SpringModel, demo: Demo, questions: lis
 
 def test_sources_are_documents_with_a_score_or_texts() -> None:
     document = Document("Lima is the capital." + MARK, id="a", metadata={"title": "Peru", "score": 0.5})
-    chain = RunnableLambda(lambda _: {"answer": "Lima", "context": [document, "The river."]})
+    bare = Document("The coast.", metadata={"title": None})
+    context = [document, "The river.", (document, 2), [bare, np.float32(0.25)], None, {"page_content": "x"}, (None, 1)]
+    chain = RunnableLambda(lambda _: {"answer": "Lima", "context": context})
     (answer,) = evaluate_chain(chain, THREE[:1]).answers
     assert answer.sources == (
         Passage("Lima is the capital.", "Peru", "a", 0.5, document.metadata),
         Passage("The river."),
+        Passage("Lima is the capital.", "Peru", "a", 2.0, document.metadata),
+        Passage("The coast.", "", "", 0.25, bare.metadata),
     )
 
 
@@ -258,6 +263,24 @@ def test_a_failing_question_is_raised_or_recorded_as_wrong(chain: Any) -> None:
     assert [a.error for a in report.answers] == ["", "RuntimeError: no second question", ""]
     assert report.failed == (report.answers[1],)
     assert report.scores["em"].mean == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("nothing", [None, {"answer": None}])
+def test_none_for_an_answer_is_an_error(nothing: Any) -> None:
+    chain = RunnableLambda(lambda text: nothing if text == THREE[1].question else "yes")
+    with pytest.raises(SettingsError, match="the chain returned None and no answer"):
+        evaluate_chain(chain, THREE)
+    report = evaluate_chain(chain, THREE, on_error="record")
+    assert [a.answer for a in report.answers] == ["yes", "", "yes"]
+    assert [a.error.partition(" returned")[0] for a in report.failed] == ["SettingsError: the chain"]
+
+
+def test_a_question_without_answers_is_refused_before_any_is_asked() -> None:
+    asked: list[str] = []
+    unanswered = replace(THREE[2], answers=())
+    with pytest.raises(DataError, match=f"question {unanswered.id!r} of '' has no answers"):
+        evaluate_chain(RunnableLambda(asked.append), [*THREE[:2], unanswered], on_error="record")
+    assert asked == []
 
 
 def test_a_batch_that_fails_for_one_question_is_asked_again_one_by_one(llm: SpringHFLLM) -> None:

@@ -134,6 +134,7 @@ def test_a_corpus_of_ones_own_and_all_tokens_by_default(data, llama_folder, toke
         (["--baseline", "lora"], ["--baseline must be NAME=PATH", "'lora'"]),
         (["--baseline", "lora=/nowhere"], ["--baseline must be NAME=PATH"]),
         (["--error-analysis", "a"], ["--error-analysis", "'a'"]),
+        (["--error-analysis", "plain (paper);SPRING"], ["'SPRING' is none of the systems 'plain (paper)', 'SPRING, "]),
         (["--decoding", "magic"], ["'magic'", "rag-token"]),
         (["--docs", "nowhere"], ["nowhere"]),
         (["--data", "nowhere.jsonl"], ["nowhere.jsonl"]),

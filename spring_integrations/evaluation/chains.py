@@ -9,13 +9,14 @@ Chains are recognised by what they offer, so neither LangChain nor LlamaIndex is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 
 from spring_integrations._choices import check_choice, check_size
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.datasets import metrics_of
-from spring_integrations.evaluation.questions import Question
+from spring_integrations.evaluation.questions import Question, check_answered
 from spring_integrations.evaluation.statistics import Interval, mean_interval
 from spring_integrations.metrics import METRICS
 from spring_integrations.passages import Passage
@@ -35,7 +36,8 @@ class ChainAnswer:
         question: the question, with its accepted answers.
         answer: the answer's text; "" if the chain failed.
         scores: value of each metric, by its name in `METRICS`; 0 if the chain failed.
-        sources: the passages that the chain says it used, best first; empty if it does not say.
+        sources: the passages that the chain says it used, best first; empty if it does not say. What is neither a
+            text nor a document is left out.
         error: what went wrong, "" if nothing did.
     """
 
@@ -80,21 +82,22 @@ def evaluate_chain(
         batch_size: questions in one `batch` call of a Runnable; query engines take one at a time.
         to_input: makes the chain's input of a question; None means its text, under the one key that a
             Runnable's input schema asks for, if it asks for one.
-        on_error: "raise" what the chain raises, or "record" it, go on, and count the question as wrong.
+        on_error: "raise" what the chain raises, or "record" it, go on, and count the question as wrong. None for an
+            answer is an error too.
         progress: called with the number of questions done and of all, after each batch.
         seed: of the confidence intervals.
 
     Raises:
         SettingsError: if `chain` is neither, its input or output has a form that cannot be guessed, or
             another argument is impossible.
-        DataError: if there are no questions.
+        DataError: if there are no questions, or one has no answers.
     """
     if metrics is None:
         metrics = list(dict.fromkeys(name for q in questions for name in metrics_of(q.dataset)))
     _check(questions, metrics, batch_size, on_error)
     answers: list[ChainAnswer] = []
     for batch, outputs in _outputs(chain, questions, batch_size, to_input, on_error):
-        answers += [_scored(q, output, metrics) for q, output in zip(batch, outputs, strict=True)]
+        answers += [_scored(q, output, metrics, on_error) for q, output in zip(batch, outputs, strict=True)]
         if progress is not None:
             progress(len(answers), len(questions))
     scores = {name: mean_interval([a.scores[name] for a in answers], seed=seed) for name in metrics}
@@ -105,6 +108,7 @@ def _check(questions: Sequence[Question], metrics: Sequence[str], batch_size: in
     if not questions:
         msg = "no questions to evaluate the chain on"
         raise DataError(msg)
+    check_answered(questions)
     if not metrics or any(name not in METRICS for name in metrics):
         msg = f"metrics={list(metrics)} must be some of {', '.join(METRICS)}"
         raise SettingsError(msg)
@@ -166,22 +170,28 @@ def _input_maker(chain: Any) -> Callable[[Question], Any]:
     return lambda question: {keys[0]: question.text}
 
 
-def _scored(question: Question, output: Any, metrics: Sequence[str]) -> ChainAnswer:
+def _scored(question: Question, output: Any, metrics: Sequence[str], on_error: str) -> ChainAnswer:
+    answer = "" if isinstance(output, Exception) else _answer(output)
+    if answer is None:
+        msg = "the chain returned None and no answer; it is to return a text"
+        output = SettingsError(msg)
+        if on_error == "raise":
+            raise output
     if isinstance(output, Exception):
         return ChainAnswer(question, "", dict.fromkeys(metrics, 0.0), error=f"{type(output).__name__}: {output}")
-    answer = _answer(output)
     scores = {name: METRICS[name](answer, question.answers) for name in metrics}
-    return ChainAnswer(question, answer, scores, tuple(map(_passage, _sources(output))))
+    passages = map(_passage, _sources(output))
+    return ChainAnswer(question, answer, scores, tuple(passage for passage in passages if passage))
 
 
-def _answer(output: Any) -> str:
+def _answer(output: Any) -> str | None:
     if isinstance(output, Mapping):
         key = next((key for key in _ANSWER_KEYS if key in output), None)
         if key is None:
             msg = f"the chain returned {', '.join(map(repr, output))} and none of {', '.join(_ANSWER_KEYS)}"
             raise SettingsError(msg)
         return _answer(output[key])
-    if isinstance(output, str):
+    if output is None or isinstance(output, str):
         return output
     for name in ("text", "response"):  # of a LangChain message, of a LlamaIndex response
         if hasattr(output, name):
@@ -195,17 +205,23 @@ def _sources(output: Any) -> Sequence[Any]:
     if isinstance(output, Mapping):
         found = next((output[key] for key in _SOURCE_KEYS if key in output), ())
         return found if isinstance(found, list | tuple) else ()
-    return getattr(output, "source_nodes", ())
+    return getattr(output, "source_nodes", None) or ()
 
 
-def _passage(source: Any) -> Passage:
-    """Returns the passage of a text, of a LangChain document, or of a LlamaIndex node with its score."""
-    if isinstance(source, str):
-        return Passage(remove_marks(source))
+def _passage(source: Any) -> Passage | None:
+    """Returns the passage of a text, of a LangChain document, or of a LlamaIndex node with its score; else None."""
+    match source:
+        case str():
+            return Passage(remove_marks(source))
+        case [document, Real() as score]:  # as `similarity_search_with_score` returns them
+            found = _passage(document)
+            return found and replace(found, score=float(score))
     if hasattr(source, "page_content"):
         text, id_, metadata = source.page_content, source.id or "", source.metadata
         score = metadata.get("score")  # where our retrievers, and many others, put it
-    else:
+    elif hasattr(source, "node"):
         node, score = source.node, source.score
         text, id_, metadata = node.get_content(), node.node_id, node.metadata
-    return Passage(remove_marks(text), str(metadata.get("title", "")), id_, score, metadata)
+    else:
+        return None
+    return Passage(remove_marks(text), str(metadata.get("title") or ""), id_, score, metadata)

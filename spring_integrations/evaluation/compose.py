@@ -21,7 +21,7 @@ from spring_integrations.decoding import RagDecoder
 from spring_integrations.errors import DataError
 from spring_integrations.evaluation.config import EvaluationConfig
 from spring_integrations.evaluation.questions import Question
-from spring_integrations.evaluation.report import Report, write_report
+from spring_integrations.evaluation.report import Report, check_compared, write_report
 from spring_integrations.evaluation.run_folder import RunFolder
 from spring_integrations.evaluation.runner import Asking, Progress, evaluate, this_process
 from spring_integrations.evaluation.side_effects import Change, general_ability
@@ -98,6 +98,8 @@ def run_evaluation(
     state = this_process()
     place = {"": state.device} if state.device.type != "cpu" else None
     made = compose(questions, config, place=place, encoding=encoding)
+    if compare is not None:
+        check_compared(compare, (system.name for system in made.systems if system.retrieval))
     corpus = _digest(f"{p.title}\n{p.text}".encode() for p in made.corpus)
     embedder = {} if {*config.retrievers} == {"bm25"} else {"embedder": config.embedder}
     with tempfile.TemporaryDirectory(prefix="spring-rag-", ignore_cleanup_errors=True) as folder:

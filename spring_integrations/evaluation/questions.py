@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from spring_integrations.errors import DataError
 from spring_integrations.passages import Passage
 
 
@@ -35,3 +37,13 @@ class Question:
         """
         turns = [f"Q: {question}\nA: {answer}\n" for question, answer in self.history]
         return "".join(turns) + (f"Q: {self.question}" if turns else self.question)
+
+
+def check_answered(questions: Iterable[Question]) -> None:
+    """Raises DataError for a question without answers, which cannot be scored."""
+    for question in questions:
+        if not question.answers:
+            msg = (
+                f"question {question.id!r} of {question.dataset!r} has no answers; it cannot be scored, so take it out"
+            )
+            raise DataError(msg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,13 @@ def _pair(results: Results, reference: str | None, compare: tuple[str, str] | No
         if not others:
             return None
         compare = (first, max(others, key=lambda row: row.scores["f1"].mean).system)
-    if unknown := [name for name in compare if name not in rows]:
-        msg = f"{unknown[0]!r} is none of the systems {', '.join(map(repr, rows))}"
-        raise SettingsError(msg)
+    check_compared(compare, rows)
     return Pair(*compare, *condition)
+
+
+def check_compared(compare: tuple[str, str], systems: Iterable[str]) -> None:
+    """Raises SettingsError for a name that is none of the systems' that the error analysis can compare."""
+    known = list(systems)
+    if unknown := [name for name in compare if name not in known]:
+        msg = f"{unknown[0]!r} is none of the systems {', '.join(map(repr, known))}"
+        raise SettingsError(msg)

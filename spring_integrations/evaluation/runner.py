@@ -25,7 +25,7 @@ from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
 from spring_integrations.errors import DataError, SettingsError
 from spring_integrations.evaluation.datasets import metrics_of
-from spring_integrations.evaluation.questions import Question
+from spring_integrations.evaluation.questions import Question, check_answered
 from spring_integrations.evaluation.run_folder import Key, Prediction, QuestionKey, RunFolder, check_name
 from spring_integrations.evaluation.systems import System
 from spring_integrations.metrics import METRICS
@@ -239,12 +239,8 @@ def _check_questions(questions: Sequence[Question], unanswered: Unanswered) -> N
     if not questions:
         msg = "no questions to evaluate on"
         raise DataError(msg)
-    without = [q for q in questions if not q.answers]
-    if without and unanswered == "error":
-        msg = (
-            f"question {without[0].id!r} of {without[0].dataset!r} has no answers; it cannot be scored, so take it out"
-        )
-        raise DataError(msg)
+    if unanswered == "error":
+        check_answered(questions)
     counted = Counter((q.dataset, q.id) for q in questions)
     if repeated := [key for key, count in counted.items() if count > 1]:
         dataset, key = repeated[0]
