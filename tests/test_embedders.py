@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_a_model_below_the_folder_of_a_known_one_is_not_taken_for_it(tmp_path):
 def test_an_unknown_model_without_prompts_is_an_error_that_says_what_to_do(tmp_path):
     folder = save_sentence_bert(tmp_path / "mine")
     for given_ in ({}, {"query_prompt": "q: "}, {"passage_prompt": ""}):
-        with pytest.raises(SettingsError, match=r"give query_prompt and passage_prompt .* or like=ID") as caught:
+        with pytest.raises(SettingsError, match=r"by SentenceEmbedder with query_prompt= .* or like=ID") as caught:
             SentenceEmbedder(str(folder), device="cpu", **given_)
         assert "intfloat/e5-base-v2" in str(caught.value)
 
@@ -216,6 +217,14 @@ def test_dpr_equals_the_pooler_output_of_its_two_encoders(dpr_folders):
     assert np.allclose(embedder.embed_documents(TEXTS), held, atol=1e-5)
     assert not np.allclose(asked, held, atol=0.1)
     assert (embedder.dimension, embedder.similarity) == (len(asked[0]), "ip")
+
+
+def test_dpr_is_loaded_in_the_type_that_is_asked_for(dpr_folders, monkeypatch):
+    monkeypatch.setattr("spring_integrations.retrieval.dpr.DPREmbedder", partial(DPREmbedder, *map(str, dpr_folders)))
+    full, half = (load_embedder("dpr", device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    for embed in ("embed_queries", "embed_documents"):
+        exact, rough = (np.array(getattr(embedder, embed)(TEXTS)) for embedder in (full, half))
+        assert 0 < np.abs(exact - rough).max() < 0.5
 
 
 def test_dpr_reads_title_and_text_as_two_segments(dpr_folders, tmp_path):

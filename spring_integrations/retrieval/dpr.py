@@ -33,6 +33,7 @@ class DPREmbedder:
         passage_model: str = PASSAGE_MODEL,
         *,
         device: str | None = None,
+        dtype: str = "float32",
         batch_size: int = DEFAULT_BATCH,
     ) -> None:
         """Loads both encoders.
@@ -41,6 +42,7 @@ class DPREmbedder:
             question_model: hub id or local folder of a DPRQuestionEncoder of transformers.
             passage_model: the same of a DPRContextEncoder.
             device: where they run; None takes a GPU if there is one.
+            dtype: type to load them in, such as "bfloat16".
             batch_size: texts embedded at a time.
 
         Raises:
@@ -49,8 +51,8 @@ class DPREmbedder:
         """
         self.name = f"{question_model} + {passage_model}"
         self._device = device or require("sentence_transformers.util", extra="retrieval").get_device_name()
-        self._question = _load("DPRQuestionEncoder", question_model, self._device)
-        self._passage = _load("DPRContextEncoder", passage_model, self._device)
+        self._question = _load("DPRQuestionEncoder", question_model, self._device, dtype)
+        self._passage = _load("DPRContextEncoder", passage_model, self._device, dtype)
         self.batch_size = check_size("batch_size", batch_size)
         self._lock = threading.Lock()  # fast tokenizers keep per-call state
 
@@ -115,7 +117,7 @@ class DPREmbedder:
         return vectors
 
 
-def _load(kind: str, model_id: str, device: str) -> tuple[Any, Any]:
+def _load(kind: str, model_id: str, device: str, dtype: str) -> tuple[Any, Any]:
     """Returns the model and its tokenizer."""
     import transformers
 
@@ -125,8 +127,8 @@ def _load(kind: str, model_id: str, device: str) -> tuple[Any, Any]:
         if config.architectures != [kind]:
             msg = f"{model_id!r} holds {config.architectures or config.model_type}, not a {kind}"
             raise BackboneError(msg)
-        model = getattr(transformers, kind).from_pretrained(model_id, config=config).eval().to(device)
-        return model, transformers.AutoTokenizer.from_pretrained(model_id)
+        model = getattr(transformers, kind).from_pretrained(model_id, config=config, dtype=dtype)
+        return model.eval().to(device), transformers.AutoTokenizer.from_pretrained(model_id)
     except (OSError, ValueError) as error:
         if isinstance(error, BackboneError):
             raise

@@ -206,8 +206,9 @@ def _own_recipe(model: Any, model_id: str, similarity: Similarity | None) -> Rec
     passage = prompts.get("document") or prompts.get("passage") or ""
     if not (prompts.get("query") or passage):
         msg = (
-            f"the prompts of {model_id!r} are not known: give query_prompt and passage_prompt ('' if it was trained "
-            f"without), or like=ID of the model that it was made from, one of {', '.join(sorted(RECIPES))}"
+            f"the prompts of {model_id!r} are not known: load it by SentenceEmbedder with query_prompt= and "
+            "passage_prompt= ('' if it was trained without) or like=ID of the model that it was made from, or save "
+            f"prompts for 'query' and 'document' with it; known are {', '.join(sorted(RECIPES))}"
         )
         raise SettingsError(msg)
     own = similarity or _SIMILARITIES.get(str(model.similarity_fn_name), "cosine")
@@ -231,7 +232,7 @@ def load_embedder(name: str, *, device: str | None = None, dtype: str = "float32
     if name == "dpr":
         from spring_integrations.retrieval.dpr import DPREmbedder
 
-        return DPREmbedder(device=device)
+        return DPREmbedder(device=device, dtype=dtype)
     short = known_model(name) if "/" not in name and not Path(name).exists() else None
     return SentenceEmbedder(short or name, device=device, dtype=dtype)
 
