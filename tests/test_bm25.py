@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import logging
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -139,6 +142,20 @@ def test_other_metadata_replace_and_are_else_left_out():
 
 
 # --- on disk ---
+
+
+def test_the_programs_logging_stays_as_it_was(tmp_path):
+    code = (
+        "import logging, sys; from spring_integrations.passages import Passage\n"
+        "from spring_integrations.retrieval import BM25Index\n"
+        "BM25Index.build([Passage('a lake')]).save(sys.argv[1]); BM25Index.load(sys.argv[1])\n"
+        "root = logging.getLogger(); print(root.handlers, root.level)\n"
+        "logging.basicConfig(level=logging.INFO)\n"
+        "BM25Index.load(sys.argv[1]).extended([Passage('a river')]).search('lake')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], check=True, capture_output=True, text=True)
+    assert done.stdout == f"[] {logging.WARNING}\n"
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("mmap", [True, False])

@@ -194,7 +194,7 @@ class BM25Index:
     @classmethod
     def _loaded(cls, root: Path, pointer: dict[str, Any], mmap: bool, tokenizer: Tokenizer | None) -> BM25Index:
         home = root / pointer["version"]
-        index = require("bm25s", extra="retrieval").BM25.load(home, mmap=mmap, load_corpus=True, show_progress=False)
+        index = _bm25s().BM25.load(home, mmap=mmap, load_corpus=True, show_progress=False, verbosity=0)
         words, lengths = (np.load(home / name, mmap_mode="r" if mmap else None) for name in (_WORDS, _LENGTHS))
         split = Words.from_settings(pointer["words"], tokenizer)
         stored = _Stored(index.corpus)
@@ -347,8 +347,16 @@ def _indexed(
     if not any(words):
         msg = f"none of the {len(passages)} passages holds a word to index; give passages with text"
         raise DataError(msg)
-    index = require("bm25s", extra="retrieval").BM25()
+    index = _bm25s().BM25()
     index.index((words, vocabulary), show_progress=False)
     lengths = np.fromiter(map(len, words), np.int64, len(words))
     flat = np.fromiter(chain.from_iterable(words), np.int32, int(lengths.sum()))
     return BM25Index(index, tuple(passages), flat, lengths, split)
+
+
+def _bm25s() -> Any:
+    """Returns the library, without the level of its logger that shows everything wherever others log."""
+    library, logger = require("bm25s", extra="retrieval"), logging.getLogger("bm25s")
+    if logger.level == logging.DEBUG:  # set when it is imported
+        logger.setLevel(logging.WARNING)
+    return library
