@@ -171,14 +171,12 @@ def _input_maker(chain: Any) -> Callable[[Question], Any]:
 
 
 def _scored(question: Question, output: Any, metrics: Sequence[str], on_error: str) -> ChainAnswer:
-    answer = "" if isinstance(output, Exception) else _answer(output)
+    answer = None if isinstance(output, Exception) else _answer(output)
     if answer is None:
-        msg = "the chain returned None and no answer; it is to return a text"
-        output = SettingsError(msg)
+        error = output if isinstance(output, Exception) else SettingsError("the chain returned None and no answer")
         if on_error == "raise":
-            raise output
-    if isinstance(output, Exception):
-        return ChainAnswer(question, "", dict.fromkeys(metrics, 0.0), error=f"{type(output).__name__}: {output}")
+            raise error
+        return ChainAnswer(question, "", dict.fromkeys(metrics, 0.0), error=f"{type(error).__name__}: {error}")
     scores = {name: METRICS[name](answer, question.answers) for name in metrics}
     passages = map(_passage, _sources(output))
     return ChainAnswer(question, answer, scores, tuple(passage for passage in passages if passage))
