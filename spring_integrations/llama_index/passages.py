@@ -13,7 +13,9 @@ TITLE = "title"
 
 def as_node(passage: Passage) -> TextNode:
     """Returns the passage as a node; its metadata are for the reader, neither embedded nor shown to the LLM."""
-    metadata: dict[str, Any] = {**passage.metadata, **({TITLE: passage.title} if passage.title else {})}
+    metadata: dict[str, Any] = {str(name): value for name, value in passage.metadata.items()}
+    if passage.title:
+        metadata[TITLE] = passage.title
     hidden = sorted(metadata)
     named = {"id_": passage.id} if passage.id else {}
     return TextNode(
