@@ -62,6 +62,7 @@ def ingest(
     """Read documents or a passage dump into an index for `ask`.
 
     Give the same command again after an interruption, or with more documents: what is in is not embedded again.
+    Passages of documents that were edited or deleted since stay in; a new folder is rid of them.
     """
     from spring_integrations.retrieval import IndexFolder, iter_passages
     from spring_integrations.retrieval.ids import SeenIds
