@@ -4,6 +4,7 @@ import datetime as dt
 import uuid
 
 import chromadb
+import numpy as np
 import pytest
 from langchain_chroma import Chroma
 from langchain_core.vectorstores import InMemoryVectorStore
@@ -17,11 +18,11 @@ from qdrant_client.models import Distance, VectorParams
 from retrieval_kit import CountingEmbedder, numbered
 
 from spring_integrations import Passage
-from spring_integrations.errors import DataError, SettingsError
+from spring_integrations.errors import ArgumentsError, DataError, SettingsError
 from spring_integrations.langchain import PassageRetriever, PassageVectorStore, SpringEmbeddings
 from spring_integrations.llama_index import PassageRetriever as NodeRetriever
 from spring_integrations.llama_index import PassageVectorStore as NodeVectorStore
-from spring_integrations.retrieval import BM25Index, HybridIndex, PassageStore
+from spring_integrations.retrieval import BM25Index, BM25Shards, HybridIndex, PassageStore
 
 LAKES = (
     Passage("It is the deepest lake.", "Baikal", "l1", metadata={"page": 4}),
@@ -76,6 +77,13 @@ def test_documents_and_nodes_are_copies(index):
     node.set_content("changed")
     assert LAKES[1].metadata == {"page": 9}
     assert index.search("reeds", top=1)[0].text == LAKES[1].text
+
+
+def test_metadata_may_have_names_of_several_types():
+    index = BM25Index.build([Passage("a lake", "Titicaca", "1", metadata={2020: "year", "b": 1})])
+    (found,) = NodeRetriever(index).retrieve("lake")
+    assert found.node.metadata == {"2020": "year", "b": 1, "title": "Titicaca"}
+    assert found.node.get_content(MetadataMode.LLM) == "a lake"
 
 
 def test_what_is_no_index_is_refused(index):
@@ -279,6 +287,27 @@ def test_half_a_surrogate_in_any_text_is_stored_in_any_store(make):
     assert store.add([half, *numbered(3)]) == 4
     assert store.add([half]) == 0
     assert {p.id for p in store.search("lake", 4)} == {"id \ufffd", "0", "1", "2"}
+
+
+@pytest.mark.parametrize("make", [*STORES, None])
+def test_queries_that_are_no_texts_are_named(tmp_path, make):
+    if make is None:
+        stores = [BM25Index.build(numbered(3)), PassageStore.open(tmp_path, CountingEmbedder())]
+        stores += [BM25Shards.build(numbered(3), tmp_path / "shards"), HybridIndex(stores)]
+    else:
+        stores = [make(CountingEmbedder())]
+    for store in stores:
+        with pytest.raises(ArgumentsError, match=r"got the text 'one'; give \[query\], or call search"):
+            store.search_many("one", 2)
+        with pytest.raises(ArgumentsError, match=r"a query must be a text, got dict {'question': 'one'}"):
+            store.search({"question": "one"}, 2)
+        store.add(numbered(3)) if hasattr(store, "add") else None
+        assert len(store.search("one zero two", np.int64(2))) == 2
+
+
+def test_a_retriever_names_a_query_that_is_no_text(index):
+    with pytest.raises(ArgumentsError, match=r"a query must be a text, got dict {'question': 'reeds'}"):
+        PassageRetriever(index=index).invoke({"question": "reeds"})
 
 
 def test_scores_of_another_name_are_refused():

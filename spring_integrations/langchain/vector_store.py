@@ -15,7 +15,7 @@ from spring_integrations._renamed import renamed_keyword
 from spring_integrations.errors import SettingsError
 from spring_integrations.langchain.passages import TITLE, as_document, as_passage
 from spring_integrations.passages import Passage
-from spring_integrations.retrieval.bm25 import check_top
+from spring_integrations.retrieval.bm25 import check_queries, check_top
 from spring_integrations.retrieval.ingest import (
     CONTENT,
     ID,
@@ -69,7 +69,8 @@ class PassageVectorStore(WrappedStore):
         Raises:
             SettingsError: if `top` is below 1, or the store's scores run the other way than `scores` says.
         """
-        found = self.store.similarity_search_with_score(query, check_top(top))
+        (question,) = check_queries([query])
+        found = self.store.similarity_search_with_score(question, check_top(top))
         values = [self._sign * float(score) for _, score in found]
         if values and values[0] < values[-1]:
             msg = f"{type(self.store).__name__} gives {found[0][1]} for the best and {found[-1][1]} for the last: "
@@ -80,7 +81,7 @@ class PassageVectorStore(WrappedStore):
     @renamed_keyword(k="top")
     def search_many(self, queries: Sequence[str], top: int = 3) -> list[list[Passage]]:
         """Returns what `search` returns, for each query."""
-        return [self.search(query, top) for query in queries]
+        return [self.search(query, top) for query in check_queries(queries)]
 
     def held(self, keys: list[str], on_conflict: OnConflict) -> dict[str, str]:
         """Returns the content hashes of those keys that are in.

@@ -62,7 +62,7 @@ class PassageVectorStore(WrappedStore):
     @renamed_keyword(k="top")
     def search_many(self, queries: Sequence[str], top: int = 3) -> list[list[Passage]]:
         """Returns what `search` returns, for each query; the queries are embedded together."""
-        check_top(top)
+        top = check_top(top)
         vectors = query_vectors(self.embedder, queries)
         found = [self.store.query(VectorStoreQuery(query_embedding=v, similarity_top_k=top)) for v in vectors]
         return [[_as_found(n, s) for n, s in zip(f.nodes or [], f.similarities or [], strict=True)] for f in found]

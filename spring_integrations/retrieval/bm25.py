@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 import os
 import shutil
 import threading
@@ -19,7 +20,7 @@ import numpy as np
 from spring_integrations._locks import only_writer
 from spring_integrations._optional import require
 from spring_integrations._renamed import renamed_keyword
-from spring_integrations.errors import DataError, SettingsError, StorageError
+from spring_integrations.errors import ArgumentsError, DataError, SettingsError, StorageError
 from spring_integrations.passages import Passage
 from spring_integrations.retrieval.ingest import WRITER_WAIT, OnConflict, content_of, key_of, new_passages
 from spring_integrations.retrieval.words import DEFAULT_LANGUAGE, Tokenizer, Words
@@ -222,8 +223,7 @@ class BM25Index:
         Raises:
             SettingsError: if `top` is below 1.
         """
-        check_top(top)
-        rankings, unknown = self.rankings(queries, top)
+        rankings, unknown = self.rankings(queries, check_top(top))
         log_unknown([queries[i] for i in unknown])
         return rankings
 
@@ -233,8 +233,12 @@ class BM25Index:
         Args:
             queries: the questions.
             top: passages for each.
+
+        Raises:
+            ArgumentsError: for queries that are no texts.
         """
-        split = [[word for word in ws if word in self.vocabulary] for ws in self._split.of_queries(queries)]
+        asked_words = self._split.of_queries(check_queries(queries))
+        split = [[word for word in words if word in self.vocabulary] for words in asked_words]
         asked = [i for i, words in enumerate(split) if words]
         unknown = [i for i, words in enumerate(split) if not words]
         rankings: list[list[Passage]] = [[] for _ in queries]
@@ -299,10 +303,30 @@ def read_pointer(root: Path) -> Any:
 
 def check_top(top: int) -> int:
     """Returns the number of passages to retrieve; raises SettingsError unless it is at least 1."""
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+    try:
+        number = operator.index(top)  # NumPy's whole numbers too
+    except TypeError:
+        number = 0
+    if isinstance(top, bool) or number < 1:
         msg = f"top={top!r} passages asked for, but at least 1 must be retrieved"
         raise SettingsError(msg)
-    return top
+    return number
+
+
+def check_queries(queries: Sequence[str]) -> Sequence[str]:
+    """Returns the questions to search for.
+
+    Raises:
+        ArgumentsError: if they are one text, or not all are texts.
+    """
+    if isinstance(queries, str):
+        msg = f"queries must be a list of texts, got the text {queries[:60]!r}; give [query], or call search"
+        raise ArgumentsError(msg)
+    for query in queries:
+        if not isinstance(query, str):
+            msg = f"a query must be a text, got {type(query).__name__} {repr(query)[:60]}; give the question alone"
+            raise ArgumentsError(msg)
+    return queries
 
 
 class _Stored(Sequence[Passage]):

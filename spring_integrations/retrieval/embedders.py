@@ -13,6 +13,7 @@ from spring_integrations._choices import check_size
 from spring_integrations._optional import require
 from spring_integrations.errors import BackboneError, SettingsError
 from spring_integrations.passages import Passage
+from spring_integrations.retrieval.bm25 import check_queries
 from spring_integrations.retrieval.recipes import (
     DEFAULT_BATCH,
     RECIPES,
@@ -266,6 +267,6 @@ def _texts(embedder: Embedder, passages: Sequence[Passage]) -> list[str]:
 def query_vectors(embedder: Embedder, queries: Sequence[str]) -> list[list[float]]:
     """Returns a vector for each question, embedded together where the embedder can."""
     together = getattr(embedder, "embed_queries", None)
-    made = [storable(query) for query in queries]
+    made = [storable(query) for query in check_queries(queries)]
     vectors: list[list[float]] = together(made) if together else [embedder.embed_query(query) for query in made]
     return vectors

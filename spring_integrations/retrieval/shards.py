@@ -152,7 +152,7 @@ class BM25Shards:
         Raises:
             SettingsError: if `top` is below 1.
         """
-        check_top(top)
+        top = check_top(top)
         found, unknown = [], set(range(len(queries)))
         for shard in self._shards:
             rankings, without = shard.rankings(queries, top)

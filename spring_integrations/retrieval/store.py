@@ -152,7 +152,7 @@ class PassageStore(BulkStore):
     @renamed_keyword(k="top")
     def search_many(self, queries: Sequence[str], top: int = DEFAULT_TOP) -> list[list[Passage]]:
         """Returns what `search` returns, for each query, embedded and searched together."""
-        check_top(top)
+        top = check_top(top)
         if not queries:
             return []
         vectors = query_vectors(self.embedder, queries)
@@ -177,7 +177,15 @@ class PassageStore(BulkStore):
             return int(self.client.get_max_batch_size())
 
     def contents(self, keys: list[str], on_conflict: OnConflict = "error") -> dict[str, str]:
-        """Returns the content hashes of those keys that are in."""
+        """Returns the content hashes of those keys that are in.
+
+        Args:
+            keys: of passages.
+            on_conflict: "replace" counts metadata in.
+
+        Raises:
+            IndexUnreachableError: if the server does not answer.
+        """
         with self._errors("cannot read"):
             rows = self._rows(list(dict.fromkeys(keys)))
         return {
