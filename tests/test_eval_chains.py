@@ -13,6 +13,7 @@ import tiny_models
 from langchain_classic.chains import ConversationalRetrievalChain, RetrievalQA, create_retrieval_chain
 from langchain_classic.chains.combine_documents import create_stuff_documents_chain
 from langchain_core.documents import Document
+from langchain_core.language_models import LLM
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
@@ -239,6 +240,17 @@ def test_a_chain_of_several_inputs_takes_a_function_that_makes_them(
     ]
 
 
+class MoodyLLM(LLM):
+    """A text model of somebody else, which fails a batch for one prompt."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "moody"
+
+    def _call(self, prompt: str, *args: Any, **kwargs: Any) -> str:
+        return moody(prompt)
+
+
 class Moody(CustomQueryEngine):
     def custom_query(self, query_str: str) -> str:
         return moody(query_str)
@@ -283,12 +295,10 @@ def test_a_question_without_answers_is_refused_before_any_is_asked() -> None:
     assert asked == []
 
 
-def test_a_batch_that_fails_for_one_question_is_asked_again_one_by_one(llm: SpringHFLLM) -> None:
-    chain = PromptTemplate.from_template("{input}") | llm
-    far_too_long = Question("long", "word " * 2000, ("yes",))
-    report = evaluate_chain(chain, [THREE[0], far_too_long, THREE[2]], on_error="record")
+def test_a_batch_that_fails_for_one_question_is_asked_again_one_by_one() -> None:
+    report = evaluate_chain(PromptTemplate.from_template("{input}") | MoodyLLM(), THREE, on_error="record")
     assert [bool(a.error) for a in report.answers] == [False, True, False]
-    assert report.answers[0].answer == chain.invoke({"input": THREE[0].question})
+    assert report.answers[0].answer == "yes"
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,14 @@ import tiny_models
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.load import dumpd
+from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import ConfigurableField
 from langchain_parts import Collector, TokenCollector
 from pydantic import ValidationError
 
 import spring_integrations.langchain
 from spring_integrations import MARK, SpringError, SpringModel, SpringTokens
-from spring_integrations.errors import BackboneError, SettingsError, TokenCountError
+from spring_integrations.errors import BackboneError, PromptTooLongError, SettingsError, TokenCountError
 from spring_integrations.langchain import SPRING_PROMPT, SpringHFLLM
 from spring_integrations.runtime import worker
 
@@ -157,6 +158,23 @@ def test_a_batch_is_one_call_of_the_backbone(llm: SpringHFLLM, batches: list[lis
     assert texts == [llm.invoke(p) for p in prompts]
     assert asyncio.run(llm.abatch(prompts)) == texts
     assert [len(rows) for rows in batches] == [3, 1, 1, 1, 3]
+
+
+@pytest.mark.parametrize("config", [None, {"max_concurrency": 2}])
+def test_one_impossible_prompt_of_a_batch_fails_alone(llm: SpringHFLLM, config: Any) -> None:
+    prompts = [RAG, "word " * 2_000, PLAIN]
+    with pytest.raises(PromptTooLongError):
+        llm.batch(prompts, config)
+    chain = PromptTemplate.from_template("{text}") | llm
+    inputs = [{"text": prompt} for prompt in prompts]
+    for runnable, given in ((llm, prompts), (chain, inputs), (llm.with_fallbacks([llm]), prompts)):
+        wanted = [runnable.invoke(given[0]), runnable.invoke(given[2])]
+        for found in (
+            runnable.batch(given, config, return_exceptions=True),
+            asyncio.run(runnable.abatch(given, config, return_exceptions=True)),
+        ):
+            assert isinstance(found[1], PromptTooLongError)
+            assert found[::2] == wanted
 
 
 def test_virtual_ids_stand_before_the_question(llm: SpringHFLLM, batches: list[list[list[int]]]) -> None:

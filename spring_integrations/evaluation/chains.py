@@ -142,7 +142,7 @@ def _run_batch(chain: Any, inputs: list[Any], on_error: str) -> list[Any]:
     if on_error == "raise":
         return list(chain.batch(inputs))
     outputs = chain.batch(inputs, return_exceptions=True)
-    # A model that fails on one prompt of a batch fails the batch, so each is asked again alone.
+    # LangChain's text models, ours apart, fail a batch for one prompt, so each is asked again alone.
     return [
         chain.batch([given], return_exceptions=True)[0] if isinstance(output, Exception) and len(inputs) > 1 else output
         for given, output in zip(inputs, outputs, strict=True)
