@@ -8,8 +8,10 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -20,8 +22,10 @@ from spring_integrations.demo import load_demo
 from spring_integrations.errors import BackboneError, DataError, PromptError, SettingsError
 from spring_integrations.playground import pictures
 from spring_integrations.playground.corpora import Corpus, demo_corpus, index_corpus
+from spring_integrations.playground.handlers import Handlers
 from spring_integrations.playground.models import Models
 from spring_integrations.playground.origin import origin_of
+from spring_integrations.playground.parts import Centre, Left, Parts, Right
 from spring_integrations.playground.session import Choice, Reply, Session, Turn
 from spring_integrations.playground.visitors import Visitors
 from spring_integrations.prompts import MARK
@@ -177,6 +181,18 @@ class TestDocuments:
         with pytest.raises(DataError, match="no file was given"):
             session.read([])
 
+    def test_dumps_that_number_their_records_alike_are_read_together(self, session: Session, tmp_path: Path) -> None:
+        peru = '{"id": "1", "text": "Lima is the capital of Peru."}\n'
+        files = [
+            write(tmp_path / "a.jsonl", peru),
+            write(tmp_path / "b.jsonl", '{"id": "1", "text": "Oslo is the capital of Norway."}\n'),
+            write(tmp_path / "c.jsonl", peru),
+        ]
+        read = session.read(files)
+        assert read.size == 2, "the same record is the same passage"
+        found = [read.search(f"What is the capital of {name}?", 1, "hybrid")[0] for name in ("Peru", "Norway")]
+        assert [(p.text[:4], p.metadata["source"]) for p in found] == [("Lima", "a.jsonl"), ("Oslo", "b.jsonl")]
+
     def test_files_leave_the_disk_when_they_are_replaced(
         self, session: Session, corpus: Corpus, tmp_path: Path
     ) -> None:
@@ -223,6 +239,14 @@ class TestKeeping:
         session.close()
         assert not file.exists()
 
+    def test_halves_of_surrogate_pairs_do_not_stop_the_export(self, session: Session, choice: Choice) -> None:
+        last(session.ask(f"{QUESTION.question} \ud83d", choice))
+        session.correct(0, "R\ud83dntgen")
+        file = session.export()
+        assert file is not None
+        (example,) = read_examples(file)
+        assert (example.question, example.targets) == (f"{QUESTION.question} \ufffd", ("R\ufffdntgen",))
+
     def test_sessions_do_not_see_each_other(
         self, models: Models, corpus: Corpus, choice: Choice, tmp_path: Path
     ) -> None:
@@ -238,6 +262,49 @@ class TestKeeping:
         assert [turn.corpus for turn in turns] == ["a.txt", corpus.name]
         one.close()
         assert two.corpus is corpus
+
+
+class TestHandlers:
+    @pytest.fixture
+    def page(self) -> dict[str, Any]:
+        return {}
+
+    @pytest.fixture
+    def handlers(self, session: Session) -> Handlers:
+        centre, left, right = (kind(*(field.name for field in fields(kind))) for kind in (Centre, Left, Right))
+        return Handlers(SimpleNamespace(update=dict), Parts(centre, left, right, "number"), Visitors(lambda: session))
+
+    def test_what_is_rated_is_what_is_shown(
+        self, handlers: Handlers, session: Session, choice: Choice, page: dict[str, Any]
+    ) -> None:
+        def asked(number: int) -> Iterator[dict[str, Any]]:
+            settings = (choice.model, choice.tokens, choice.retriever, choice.top, choice.max_new_tokens)
+            return handlers.ask(session, load_demo().questions[number].question, 8, *settings)
+
+        for update in asked(0):
+            page |= update
+        assert (page["number"], page["rating"]["visible"], page["k"]["interactive"]) == (0, True, True)
+        slid = handlers.slide(session, page["number"], 3)
+        page |= next(slid)
+        for update in asked(1):
+            page |= update
+            if "answers" in update and len(session.turns) == 1:  # the slider waits until this one is answered
+                assert (page["number"], page["rating"]["visible"], page["k"]["interactive"]) == (-1, False, False)
+                assert not list(handlers.slide(session, page["number"], 5))
+        assert (page["number"], page["history"]["value"], page["k"]["interactive"]) == (1, 1, True)
+        for update in slid:
+            page |= update
+        assert page["answers"] == pictures.answers(session.turns[0])
+        assert (page["number"], page["history"]["value"]) == (0, 0)
+
+    def test_a_question_that_is_refused_leaves_the_last_one_to_be_rated(
+        self, handlers: Handlers, session: Session, choice: Choice, page: dict[str, Any]
+    ) -> None:
+        settings = (choice.model, choice.tokens, choice.retriever, choice.top, choice.max_new_tokens)
+        for question in (QUESTION.question, " "):
+            for update in handlers.ask(session, question, 8, *settings):
+                page |= update
+        assert (page["number"], page["rating"]["visible"], page["alert"]["visible"]) == (0, True, True)
 
 
 class TestVisitors:

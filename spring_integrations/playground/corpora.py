@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from spring_integrations.demo import load_demo
 from spring_integrations.errors import DataError
 from spring_integrations.passages import Index, Passage, RetrieverKind
 from spring_integrations.retrieval import IndexFolder, read_passages
+from spring_integrations.retrieval.ids import content_id
 
 EMBEDDER = "minilm"
 Progress = Callable[[int, int], None]
@@ -94,17 +96,23 @@ def file_corpus(paths: Sequence[Path], progress: Progress | None = None, *, embe
         raise DataError(msg)
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
     try:
-        return _indexed(
-            name,
-            lambda folder: [p for path in paths for p in read_passages(path, embedder=folder.passage_embedder)],
-            progress,
-            embedder=embedder,
-        )
+        return _indexed(name, lambda folder: _passages(paths, folder), progress, embedder=embedder)
     except DataError as error:
         text = str(error)
         for path in paths:
             text = text.replace(str(path), path.name)
         raise DataError(text) from error
+
+
+def _passages(paths: Sequence[Path], folder: IndexFolder) -> list[Passage]:
+    found: dict[str, Passage] = {}
+    for path in paths:
+        for passage in read_passages(path, embedder=folder.passage_embedder):
+            first = found.setdefault(passage.id, passage)
+            if (first.title, first.text) != (passage.title, passage.text):  # two dumps can each have a "1"
+                own = content_id(passage.title, passage.text)
+                found[own] = replace(passage, id=own)
+    return [*found.values()]
 
 
 def _indexed(

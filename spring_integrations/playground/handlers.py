@@ -16,6 +16,7 @@ from spring_integrations.playground.visitors import Visitors
 
 AT_ONCE = 16
 """Visitors whose questions wait for the model in the program; the model itself answers one at a time."""
+_NONE = -1  # number of a question that is not answered yet, so that nothing can be done with it
 _GLANCE = 0.3  # seconds between two looks at how far a reading is
 Updates = dict[Any, Any]
 
@@ -43,12 +44,12 @@ class Handlers:
         )
         asked.then(self._ready, None, buttons, show_progress="hidden")
         parts.centre.stop.click(self._ready, None, buttons, cancels=[asked], show_progress="hidden")
-        again = [*parts.centre.shown, *keeping]
+        again = [*parts.centre.shown, number, *keeping]
         parts.centre.k.input(bound(self.slide), [number, parts.centre.k], again, trigger_mode="always_last", **busy)
         parts.centre.several.click(bound(self.several), number, again, **busy)
         parts.left.files.upload(bound(self.read), parts.left.files, [parts.left.source, parts.left.files], **quick)
         parts.left.shared.click(bound(self.use_shared), None, [parts.left.source, parts.left.files], **quick)
-        chosen = [*parts.centre.shown, number, parts.centre.k, parts.centre.question, parts.right.correction]
+        chosen = [*again, parts.centre.k, parts.centre.question, parts.right.correction]
         parts.right.history.input(bound(self.choose), parts.right.history, chosen, **quick)
         parts.right.up.click(bound(lambda one, at: self.rate(one, at, "up")), number, keeping, **quick)
         parts.right.down.click(bound(lambda one, at: self.rate(one, at, "down")), number, keeping, **quick)
@@ -61,15 +62,15 @@ class Handlers:
         gr, parts = self._gr, self._parts
         busy = {parts.centre.ask: gr.update(interactive=False), parts.centre.stop: gr.update(interactive=True)}
         yield busy | {parts.centre.alert: gr.update(visible=False)}
-        before = len(one.turns)
+        before, failed = len(one.turns), Updates()
         try:
             for turn in one.ask(question, _choice(choice), int(k)):
-                level = {parts.centre.k: self._level(turn)} if turn.stage == "searching" else {}
-                yield self._view(turn) | level
+                level = {parts.centre.k: self._level(turn, _NONE)} if turn.stage == "searching" else {}
+                yield self._view(turn, _NONE) | level
         except SpringError as error:
-            yield self._failed(error)
+            yield (failed := self._failed(error))
         if (at := len(one.turns) - 1) >= before:
-            yield {parts.number: at, parts.right.correction: "", **self._kept(one, at)}
+            yield self._turn(one, at) | {parts.right.correction: "", **self._kept(one, at)} | failed
 
     def slide(self, one: Session, at: int, k: float) -> Iterator[Updates]:
         """Shows the answer with another k."""
@@ -99,8 +100,7 @@ class Handlers:
     def choose(self, one: Session, at: int) -> Updates:
         """Shows a question of the history again."""
         turn, parts = one.turns[at], self._parts
-        texts = {parts.centre.question: turn.question, parts.right.correction: turn.correction}
-        return self._view(turn) | {parts.number: at, parts.centre.k: self._level(turn)} | texts
+        return self._turn(one, at) | {parts.centre.question: turn.question, parts.right.correction: turn.correction}
 
     def rate(self, one: Session, at: int, thumb: Thumb) -> Updates:
         """Keeps a thumb, or takes it back."""
@@ -113,19 +113,27 @@ class Handlers:
         return self._kept(one, at)
 
     def _again(self, one: Session, at: int, turns: Callable[[], Iterator[Turn]]) -> Iterator[Updates]:
-        if at < 0:  # the first question is being answered
+        if at == _NONE:  # a question is being answered, or was stopped
             return
         try:
             for turn in turns():
-                yield self._view(turn)
+                yield self._view(turn, at)
         except SpringError as error:
             yield self._failed(error)
             return
         yield self._kept(one, at)
 
-    def _view(self, turn: Turn) -> Updates:
+    def _turn(self, one: Session, at: int) -> Updates:
+        turn = one.turns[at]
+        return self._view(turn, at) | {self._parts.centre.k: self._level(turn, at)}
+
+    def _view(self, turn: Turn, at: int) -> Updates:
+        # The number goes with the view: what is rated is what is shown, whatever else was going on.
         parts = self._parts
         known = {
+            parts.number: at,
+            parts.right.history: self._gr.update(value=None if at == _NONE else at),
+            parts.right.rating: self._gr.update(visible=at != _NONE),
             parts.centre.status: pictures.status(turn),
             parts.centre.alert: self._gr.update(visible=False),
             parts.centre.results: self._gr.update(visible=bool(turn.passages)),
@@ -154,8 +162,8 @@ class Handlers:
             parts.right.rating: gr.update(visible=True),
         }
 
-    def _level(self, turn: Turn) -> Any:
-        return self._gr.update(maximum=max(turn.n, 1), value=turn.k, interactive=turn.n > 0)
+    def _level(self, turn: Turn, at: int) -> Any:
+        return self._gr.update(maximum=max(turn.n, 1), value=turn.k, interactive=turn.n > 0 and at != _NONE)
 
     def _ready(self) -> Updates:
         update = self._gr.update

@@ -18,6 +18,7 @@ from spring_integrations.playground.origin import Origin, origin_of
 from spring_integrations.prompts import RagPrompt, check_question
 from spring_integrations.runtime.model import SpringModel
 from spring_integrations.runtime.result import Generation
+from spring_integrations.text import storable
 
 EXPORT = "playground.jsonl"
 MAX_NEW_TOKENS = 48
@@ -159,7 +160,7 @@ class Session:
         Raises:
             SpringError: if the model cannot be loaded, nothing is found, or the prompt does not fit.
         """
-        turn = Turn(check_question(question).strip(), choice, corpus=self._corpus.name)
+        turn = Turn(storable(check_question(question)).strip(), choice, corpus=self._corpus.name)
         yield turn
         model = self._models.get(choice.model, choice.tokens)
         n = 0 if model.tokens is None else len(model.tokens)
@@ -225,7 +226,7 @@ class Session:
         Raises:
             SettingsError: if there is no such turn.
         """
-        self.turns[number] = replace(self._turn(number), correction=" ".join(answer.split()))
+        self.turns[number] = replace(self._turn(number), correction=" ".join(storable(answer).split()))
         return self.turns[number]
 
     def examples(self) -> list[str]:
