@@ -73,6 +73,13 @@ def test_first_object_and_instruction() -> None:
     assert instruction({"title": "T"}).endswith('schema:\n{"title": "T"}')
 
 
+def test_line_breaks_inside_strings_are_read() -> None:
+    written = '{"setup": "Why?\n\tBecause.", "end": "x"}'
+    assert json_object(written) == {"setup": "Why?\n\tBecause.", "end": "x"}
+    (call,) = read_calls(f'<tool_call>{{"name": "add", "arguments": {written}}}', "<tool_call>", ["add"]).calls
+    assert call.arguments == json_object(written)
+
+
 def test_formats_that_cannot_be_started() -> None:
     assert CallFormat.read("<function=spring_probe><parameter=spring_probe_argument>1") is None
     assert CallFormat.read('{"arguments": {"spring_probe_argument": 1}, "name": "spring_probe"}') is None

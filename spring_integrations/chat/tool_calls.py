@@ -87,7 +87,7 @@ def text_before_call(text: str, opening: str) -> str:
 
 
 def _objects(text: str, start: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    decoder, at = json.JSONDecoder(), text.find("{", start)
+    decoder, at = json.JSONDecoder(strict=False), text.find("{", start)  # models break lines inside strings
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
