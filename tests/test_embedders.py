@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -311,3 +313,48 @@ async def test_llama_index_async_embedding_equals_sync(e5):
     batch = await embedding.aget_text_embedding_batch(TEXTS)
     assert np.allclose(batch, embedding.get_text_embedding_batch(TEXTS), atol=1e-6)
     assert np.allclose([await embedding.aget_text_embedding(t) for t in TEXTS], batch, atol=1e-5)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("make", [SpringEmbeddings, SpringEmbedding, MiniLMEmbeddings])
+def test_copies_share_the_weights(e5, make, copied):
+    made = make() if make is MiniLMEmbeddings else make(e5)
+    twin = copied(made)
+    assert type(twin) is make
+    assert twin is not made
+    inner = "_embedder" if make is SpringEmbedding else "embedder"
+    assert getattr(twin, inner) is getattr(made, inner)
+
+
+def test_pickles_hold_what_an_embedder_was_made_with(e5_folder, dpr_folders):
+    wanted = SentenceEmbedder(str(e5_folder), batch_size=3, device="cpu")
+    for made in (wanted, DPREmbedder(*map(str, dpr_folders), device="cpu"), MiniLMEmbedder(batch_size=3)):
+        again = pickle.loads(pickle.dumps(made))
+        assert (type(again), again.batch_size, again.name) == (type(made), made.batch_size, made.name)
+        assert again.embed_query("a") == made.embed_query("a")
+    for made in (SpringEmbeddings(wanted), SpringEmbeddings(str(e5_folder)), MiniLMEmbeddings(batch_size=3)):
+        data = pickle.dumps(made)
+        assert len(data) < 1_000
+        again = pickle.loads(data)
+        assert (type(again), again.batch_size) == (type(made), made.batch_size)
+        assert again.embed_query("a") == made.embed_query("a")
+
+
+def test_a_llama_index_embedding_is_pickled_and_written_as_a_dictionary(e5, e5_folder):
+    made = SpringEmbedding(str(e5_folder), embed_batch_size=7)
+    for again in (pickle.loads(pickle.dumps(made)), SpringEmbedding.from_dict(made.to_dict())):
+        assert again.to_dict() == made.to_dict()
+        assert again.get_query_embedding("a") == made.get_query_embedding("a")
+        assert again.embed_batch_size == 7
+    assert pickle.loads(pickle.dumps(SpringEmbedding(e5))).get_query_embedding("a") == e5.embed_query("a")
+
+
+def test_what_a_llama_index_embedding_cannot_be_rebuilt_of_is_said(e5):
+    with pytest.raises(SettingsError, match=r"no embedder: give one, or a name to load it by"):
+        SpringEmbedding.from_dict(SpringEmbedding(e5).to_dict())
+
+    class Local(MiniLMEmbedder):
+        """Its class has no place where pickle finds it."""
+
+    with pytest.raises(SettingsError, match="a Local cannot be pickled, nor what holds it; make the embedder by name"):
+        pickle.dumps(SpringEmbedding(Local()))

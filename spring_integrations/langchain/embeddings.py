@@ -26,7 +26,7 @@ class SpringEmbeddings(Embeddings):
 
     def __getattr__(self, name: str) -> Any:
         # Name, recipe, dimension: by these `PassageStore` knows the embedder.
-        if name == "embedder":  # not yet set, say while it is copied
+        if name == "embedder" or name.startswith("__"):  # not yet set while it is copied, and how that is done
             raise AttributeError(name)
         return getattr(self.embedder, name)
 

@@ -10,6 +10,7 @@ from spring_integrations._choices import check_size
 from spring_integrations._optional import require
 from spring_integrations.errors import BackboneError
 from spring_integrations.retrieval.recipes import DEFAULT_BATCH, DPR, Similarity
+from spring_integrations.retrieval.reloadable import Reloadable
 from spring_integrations.retrieval.window import tokens_in
 from spring_integrations.text import storable
 
@@ -18,7 +19,7 @@ PASSAGE_MODEL = "facebook/dpr-ctx_encoder-single-nq-base"
 MAX_TOKENS = 256  # what the passage encoder was trained with
 
 
-class DPREmbedder:
+class DPREmbedder(Reloadable):
     """The two encoders of DPR. Safe to call from several threads.
 
     A passage is given as title, `recipe.title_separator` and text, which makes the ids that the two

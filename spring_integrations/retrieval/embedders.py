@@ -23,6 +23,7 @@ from spring_integrations.retrieval.recipes import (
     known_model,
     recipe_for,
 )
+from spring_integrations.retrieval.reloadable import Reloadable
 from spring_integrations.retrieval.window import tokens_in
 from spring_integrations.text import storable
 
@@ -42,7 +43,7 @@ class Embedder(Protocol):
         ...
 
 
-class SentenceEmbedder:
+class SentenceEmbedder(Reloadable):
     """A model of sentence-transformers. Safe to call from several threads.
 
     E5, BGE, GTE, all-MiniLM and others in `RECIPES` get their own prompts, pooling and similarity,
