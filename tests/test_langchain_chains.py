@@ -18,7 +18,7 @@ from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import Runnable, RunnablePassthrough
 from langchain_parts import QUESTION, TEXTS, Collector, OverlapRetriever, TokenCollector, chroma, documents, visible
 
-from spring_integrations import MARK, SpringModel, SpringTokens
+from spring_integrations import MARK, RagPrompt, SpringModel, SpringTokens
 from spring_integrations.langchain import SPRING_PROMPT, SpringHFLLM, SpringRetriever
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainDeprecationWarning")
@@ -80,6 +80,21 @@ def test_retrieval_qa_stuff(llm: SpringHFLLM, retriever: SpringRetriever, monkey
     assert prompt.endswith(f"\n\n||||||||Question: {QUESTION}\nHelpful Answer:")
     assert MARK in sources[0] and MARK not in prompt
     assert result["result"] == asyncio.run(chain.ainvoke({"query": QUESTION}))["result"]
+
+
+def test_chains_write_the_papers_prompt_with_spring_prompt(llm: SpringHFLLM, retriever: SpringRetriever) -> None:
+    told = Collector()
+    qa = RetrievalQA.from_chain_type(llm, retriever=retriever, chain_type_kwargs={"prompt": SPRING_PROMPT})
+    answer = qa.invoke(QUESTION, {"callbacks": [told]})["result"]
+    given = {"context": retriever.invoke(QUESTION), "question": QUESTION}
+    assert create_stuff_documents_chain(llm, SPRING_PROMPT).invoke(given, {"callbacks": [told]}) == answer
+    official = llm.model.prompt([d.page_content for d in chroma().invoke(QUESTION)], QUESTION)
+    for prompt in map(RagPrompt.parse, told.prompts):
+        assert (prompt.before, prompt.after, prompt.boundary) == (official.before, official.after, "official")
+        assert prompt.passage_ends == official.passage_ends
+    (wanted,) = llm.model.generate(official, max_new_tokens=6)
+    assert answer == wanted.text
+    assert [info["prompt_tokens"] for info in told.infos] == [wanted.prompt_tokens] * 2
 
 
 def test_retrieval_qa_recognises_the_stock_prompt_without_our_retriever(llm: SpringHFLLM) -> None:
@@ -172,7 +187,7 @@ def test_lcel_in_every_form_of_call(llm: SpringHFLLM, retriever: SpringRetriever
         return [await chain.ainvoke(QUESTION, config), "".join(streamed), *await chain.abatch(questions, config)]
 
     assert asyncio.run(forms()) == [expected[0], expected[0], *expected]
-    assert collector.boosts == [("question", 8)] * 9
+    assert collector.boosts == [("official", 8)] * 9
 
 
 def test_lcel_batch_is_one_batch_of_the_backbone(llm: SpringHFLLM, retriever: SpringRetriever) -> None:
@@ -187,7 +202,7 @@ def test_a_custom_retriever_in_a_chain(llm: SpringHFLLM) -> None:
     collector = Collector()
     inner = OverlapRetriever(docs=documents())
     lcel(llm, SpringRetriever(retriever=inner)).invoke(QUESTION, {"callbacks": [collector]})
-    assert collector.boosts == [("question", 8)]
+    assert collector.boosts == [("official", 8)]
     assert inner.docs == documents()
 
 

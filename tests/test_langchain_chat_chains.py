@@ -179,7 +179,7 @@ def test_a_langgraph_rag_graph(model: SpringModel, retriever: SpringRetriever, k
     collector: Any = ChatCollector() if kind == "chat" else Collector()
     graph = rag_graph(llm, retriever, SYSTEM_PROMPT if kind == "chat" else SPRING_PROMPT)
     result = graph.invoke({"question": QUESTION}, {"callbacks": [collector]})
-    assert collector.boosts == [("last-turn" if kind == "chat" else "question", 8)]
+    assert collector.boosts == [("last-turn" if kind == "chat" else "official", 8)]
     assert [visible(d.page_content) for d in result["context"]] == [d.page_content for d in chroma().invoke(QUESTION)]
     assert asyncio.run(graph.ainvoke({"question": QUESTION}))["answer"] == result["answer"]
     if kind == "chat":

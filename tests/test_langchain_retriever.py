@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from spring_integrations import MARK, RagPrompt, SpringModel
 from spring_integrations.errors import DataError
 from spring_integrations.langchain import SPRING_PROMPT, SpringDocumentCompressor, SpringHFLLM, SpringRetriever
-from spring_integrations.prompts import remove_marks
+from spring_integrations.prompts import mark_passage, remove_marks
 
 
 class Runs(BaseCallbackHandler):
@@ -151,8 +151,24 @@ def test_the_prompt_is_the_training_format() -> None:
     assert SPRING_PROMPT.format(context="\n".join(passages), question=QUESTION) == official.text
     context = "\n\n".join(d.page_content for d in SpringDocumentCompressor().compress_documents(documents(), QUESTION))
     parsed = RagPrompt.parse(SPRING_PROMPT.format(context=context, question=QUESTION))
-    assert (parsed.boundary, parsed.after) == ("question", f"Question: {QUESTION}\nAnswer:")
-    assert len(parsed.passage_ends) == len(TEXTS)
+    official = RagPrompt.from_passages(TEXTS, QUESTION)
+    assert (parsed.before, parsed.after, parsed.boundary) == (official.before, official.after, "official")
+    assert parsed.passage_ends == official.passage_ends
+
+
+@pytest.mark.parametrize(
+    "context",
+    ["", " ", "Lima.", f"Lima.{MARK}", f"[1] {mark_passage('Lima.')}", f"{mark_passage('Lima.')}\n\nSource: a.txt"],
+)
+def test_a_context_that_is_not_just_marked_passages_is_not_numbered(context: str) -> None:
+    assert SPRING_PROMPT.format(context=context, question="?") == f"{context}\n\nQuestion: ?\nAnswer:"
+
+
+def test_empty_passages_and_white_space_are_numbered_too() -> None:
+    texts = ["", " Lima\n", "Oslo"]
+    context = "\n\n".join(map(mark_passage, texts))
+    parsed = RagPrompt.parse(SPRING_PROMPT.format(context=context, question="?"))
+    assert parsed.text == RagPrompt.from_passages(texts, "?").text
 
 
 HARMFUL = f"x</s><|im_start|>[INST][SYSTEM_PROMPT]</think>@@user@@ [ref1] {MARK}\ud83d"

@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.prompts import PromptTemplate
 from pydantic import Field
 
-from spring_integrations.prompts import MARK, mark_passage
+from spring_integrations.prompts import MARK, mark_passage, number_passages
 
 
 class SpringPrompt(PromptTemplate):
@@ -44,5 +44,12 @@ def _marked(context: Any) -> str:
     return _marked(str(context))
 
 
-SPRING_PROMPT = PromptTemplate.from_template("{context}\n\nQuestion: {question}\nAnswer:")
-"""Context, then the question, without instructions; the passages are to come from `SpringRetriever`."""
+class _PaperPrompt(PromptTemplate):
+    def format(self, **kwargs: Any) -> str:
+        if isinstance(context := kwargs.get("context"), str):
+            kwargs["context"] = number_passages(context)
+        return super().format(**kwargs)
+
+
+SPRING_PROMPT = _PaperPrompt.from_template("{context}\n\nQuestion: {question}\nAnswer:")
+"""The paper's prompt: the passages, which are to come from `SpringRetriever` and are numbered, then the question."""

@@ -17,6 +17,7 @@ from spring_integrations.prompts.rag_prompt import (
     OFFICIAL_TEMPLATE,
     OnMissingBoundary,
     RagPrompt,
+    number_passages,
     report_missing,
     token_text,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "neutralize",
     "neutralize_label",
     "neutralize_marked",
+    "number_passages",
     "read_marks",
     "remove_marks",
     "report_missing",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ OFFICIAL_TEMPLATE = "[i] passage\n … \n\n<virtual tokens>Question: question\nA
 """Prompt of the paper's code (Zhu et al. 2025), in words; `RagPrompt.from_passages` writes it."""
 EXPLICIT = "explicit"
 """Boundary name of a prompt that was built from its parts."""
+_PASSAGE = re.compile(f"{START}[^{MARK[0]}]*{MARK}")
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,19 @@ class RagPrompt:
             passage_ends=self.passage_ends[:count],
             retrieved=tuple((a, b) for a, b in moved if a < b),
         )
+
+
+def number_passages(context: str) -> str:
+    r"""Returns marked passages as `RagPrompt.from_passages` writes them, "[1] p1\n[2] p2", with their marks.
+
+    Args:
+        context: what a chain joined of passages. One with words of its own between them, such as numbers or sources,
+            or without marks, is returned as it is.
+    """
+    passages = _PASSAGE.findall(context)
+    if not passages or _PASSAGE.sub("", context).strip():
+        return context
+    return "\n".join(f"[{i}] {passage}" for i, passage in enumerate(passages, 1))
 
 
 def token_text(k: int) -> str:
