@@ -64,7 +64,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("script", BENCHMARKS, ids=lambda p: p.stem)
 def test_quick_run_ends_with_its_figures(
-    script: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    script: Path,
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     options = {
         "boost": ("--model", tiny, "--tokens", tiny / "tokens.safetensors"),
@@ -82,6 +86,7 @@ def test_quick_run_ends_with_its_figures(
     else:  # without the ten seconds that a new process takes to import everything
         monkeypatch.setattr(sys, "argv", arguments)
         monkeypatch.syspath_prepend(str(FOLDER))
+        caplog.set_level("NOTSET", "spring_integrations")  # some are quieter; put back when the test ends
         runpy.run_path(str(script), run_name="__main__")
         printed = capfd.readouterr().out
     figures = json.loads(printed.splitlines()[-1])
