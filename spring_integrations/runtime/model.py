@@ -109,19 +109,25 @@ class SpringModel:
         elif isinstance(backbone, Seq2SeqBackbone):
             msg = f"{backbone.name} is an encoder-decoder; spring_integrations.decoding.Seq2SeqModel takes it"
             raise BackboneError(msg)
-        _check_kinds(settings, context_cache)
+        self.k, self.boundary_rule = _checked(
+            tokens,
+            k=k,
+            settings=settings,
+            boundary_rule=boundary_rule,
+            on_missing_boundary=on_missing_boundary,
+            on_too_long=on_too_long,
+            on_other_backbone=on_other_backbone,
+            context_cache=context_cache,
+        )
         self._backbone = backbone
         self.tokens = tokens
         self.settings = settings or GenerationSettings()
-        self.boundary_rule = None if boundary_rule in (None, "") else BoundaryRule.from_user(boundary_rule)
-        self.on_missing_boundary = check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
-        self.on_too_long = check_choice("on_too_long", on_too_long, OnTooLong)
-        check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
+        self.on_missing_boundary = on_missing_boundary
+        self.on_too_long = on_too_long
         self.context_cache = context_cache
         self.loaded_with: dict[str, Any] | None = None
         """What `from_pretrained` loaded it with; None for a model made of loaded objects."""
         self._once = Once()
-        self.k = resolve_k(self.tokens, k)
         if tokens is not None:
             check_same_backbone(backbone, tokens, on_other_backbone)
             backbone.attach(tokens)
@@ -167,25 +173,17 @@ class SpringModel:
         if tokens_path is None and (named := named_model(model_id)):
             tokens_path = named.tokens
         tokens = None if tokens_path is None else SpringTokens.load(tokens_path)
-        # What is wrong is said now, and not after the weights are read.
-        resolve_k(tokens, k)
-        _check_kinds(settings, context_cache)
-        boundary_rule = None if boundary_rule in (None, "") else BoundaryRule.from_user(boundary_rule)
-        check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
-        check_choice("on_too_long", on_too_long, OnTooLong)
-        check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
-        backbone = Backbone.load(model_id, **loading)
-        model = cls(
-            backbone,
-            tokens=tokens,
-            k=k,
-            settings=settings,
-            boundary_rule=boundary_rule,
-            on_missing_boundary=on_missing_boundary,
-            on_too_long=on_too_long,
-            on_other_backbone=on_other_backbone,
-            context_cache=context_cache,
-        )
+        own: dict[str, Any] = {
+            "k": k,
+            "settings": settings,
+            "boundary_rule": boundary_rule,
+            "on_missing_boundary": on_missing_boundary,
+            "on_too_long": on_too_long,
+            "on_other_backbone": on_other_backbone,
+            "context_cache": context_cache,
+        }
+        _checked(tokens, **own)  # now, and not after the weights are read
+        model = cls(Backbone.load(model_id, **loading), tokens=tokens, **own)
         model.loaded_with = loaded_with
         return model
 
@@ -390,13 +388,28 @@ class SpringModel:
         )
 
 
-def _check_kinds(settings: Any, context_cache: Any) -> None:
-    """Raises SettingsError for settings or a cache of another type."""
-    given = {"settings": (settings, GenerationSettings), "context_cache": (context_cache, ContextCache)}
-    for name, (value, kind) in given.items():
+def _checked(
+    tokens: SpringTokens | None,
+    *,
+    k: int | None,
+    settings: GenerationSettings | None,
+    boundary_rule: str | BoundaryRule | None,
+    on_missing_boundary: OnMissingBoundary,
+    on_too_long: OnTooLong,
+    on_other_backbone: OnOtherBackbone,
+    context_cache: ContextCache | None,
+) -> tuple[int, BoundaryRule | None]:
+    """Checks what a model is made with, but for its backbone; returns its k and its own boundary rule."""
+    check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
+    check_choice("on_too_long", on_too_long, OnTooLong)
+    check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
+    kinds = {"settings": (settings, GenerationSettings), "context_cache": (context_cache, ContextCache)}
+    for name, (value, kind) in kinds.items():
         if value is not None and not isinstance(value, kind):
             msg = f"{name} must be a {kind.__name__}, got {type(value).__name__} {value!r}"
             raise SettingsError(msg)
+    rule = None if boundary_rule in (None, "") else BoundaryRule.from_user(boundary_rule)
+    return resolve_k(tokens, k), rule
 
 
 __getattr__ = renamed(__name__, count_tokens="resolve_k")
