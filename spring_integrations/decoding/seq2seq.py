@@ -11,7 +11,6 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, Pre
 from transformers.modeling_outputs import BaseModelOutput
 from typing_extensions import Unpack
 
-from spring_integrations._choices import check_choice
 from spring_integrations._renamed import Renamed
 from spring_integrations.decoding.rows import Rows, State, check_forkable
 from spring_integrations.errors import SettingsError
@@ -20,7 +19,7 @@ from spring_integrations.prompts import OnMissingBoundary, RagPrompt
 from spring_integrations.runtime.backbone import Seq2SeqBackbone
 from spring_integrations.runtime.batching import input_device, pad
 from spring_integrations.runtime.loading import LoadArguments
-from spring_integrations.runtime.model import OnTooLong
+from spring_integrations.runtime.model import OnTooLong, check_actions
 from spring_integrations.runtime.same_backbone import OnOtherBackbone, check_same_backbone
 from spring_integrations.runtime.settings import GenerationSettings
 from spring_integrations.tokens import SpringTokens, resolve_k
@@ -104,11 +103,9 @@ class Seq2SeqModel:
         self.frozen = backbone
         self.tokens = tokens
         self.settings = settings or GenerationSettings()
-        self.on_missing_boundary: OnMissingBoundary = check_choice(
-            "on_missing_boundary", on_missing_boundary, OnMissingBoundary
-        )
-        self.on_too_long: OnTooLong = check_choice("on_too_long", on_too_long, OnTooLong)
-        check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
+        check_actions(on_missing_boundary, on_too_long, on_other_backbone)
+        self.on_missing_boundary: OnMissingBoundary = on_missing_boundary
+        self.on_too_long: OnTooLong = on_too_long
         self.k = resolve_k(tokens, k)
         if tokens is not None:
             check_same_backbone(backbone, tokens, on_other_backbone)

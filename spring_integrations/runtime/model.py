@@ -388,6 +388,13 @@ class SpringModel:
         )
 
 
+def check_actions(on_missing_boundary: str, on_too_long: str, on_other_backbone: str) -> None:
+    """Raises SettingsError for a word that is not one of those that say what to do in the three cases."""
+    check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
+    check_choice("on_too_long", on_too_long, OnTooLong)
+    check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
+
+
 def _checked(
     tokens: SpringTokens | None,
     *,
@@ -400,9 +407,7 @@ def _checked(
     context_cache: ContextCache | None,
 ) -> tuple[int, BoundaryRule | None]:
     """Checks what a model is made with, but for its backbone; returns its k and its own boundary rule."""
-    check_choice("on_missing_boundary", on_missing_boundary, OnMissingBoundary)
-    check_choice("on_too_long", on_too_long, OnTooLong)
-    check_choice("on_other_backbone", on_other_backbone, OnOtherBackbone)
+    check_actions(on_missing_boundary, on_too_long, on_other_backbone)
     kinds = {"settings": (settings, GenerationSettings), "context_cache": (context_cache, ContextCache)}
     for name, (value, kind) in kinds.items():
         if value is not None and not isinstance(value, kind):
